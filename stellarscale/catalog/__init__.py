@@ -1,0 +1,1 @@
+"""HATS on disk: pixels, layout, reader, writer, import, margins, verify, export."""

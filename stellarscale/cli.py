@@ -1,0 +1,323 @@
+"""The command line: thin, lazy, honest about what went wrong."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stellarscale import __version__
+from stellarscale.errors import StellarscaleError
+
+
+class _Group(click.Group):
+    """Turns our errors into one paragraph and an honest exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what goes wrong becomes a message and an exit code, never a traceback."""
+        try:
+            return super().invoke(ctx)
+        except StellarscaleError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("Interrupted: what is finished is kept; the same command goes on from there.", err=True)
+            sys.exit(130)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of our output went away; click knows what to do
+                raise
+            place = f" Where: {error.filename}." if error.filename else ""
+            click.echo(f"Error: {error.strerror or error}.{place}", err=True)
+            sys.exit(1)
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary.")
+_cluster = click.option(
+    "--cluster",
+    default="threads",
+    show_default=True,
+    help="threads[:N], processes[:N], tcp://HOST:PORT or scheduler-file:PATH.",
+)
+_fresh = click.option("--fresh", is_flag=True, help="Throw away what an earlier run left in the output directory.")
+_subset = click.option(
+    "--subset",
+    help="cone:RA,DEC,RADIUS_DEG | box:RA1,RA2,DEC1,DEC2 | polygon:RA,DEC;... | pixels:ORDER/IPIX,... | sample:SHARE",
+)
+_out = click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to make.")
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="stellarscale")
+@click.option("-v", "--verbose", count=True, help="Say more; twice for debugging.")
+def main(verbose: int) -> None:
+    """Turn survey files into catalogues of stellar parameters."""
+    import logging
+
+    level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+
+
+@main.command()
+@click.option("--rows", default=100_000, show_default=True, type=click.IntRange(min=1), help="Stars in the mock sky.")
+@click.option("--seed", default=1, show_default=True, help="Another seed gives another sky.")
+@click.option(
+    "--out", default="stellarscale-demo", show_default=True, type=click.Path(path_type=Path), help="Directory to make."
+)
+@_cluster
+def demo(rows: int, seed: int, out: Path, cluster: str) -> None:
+    """Simulate a sky, run the sages job on it, and say where the report is."""
+    from stellarscale.products.demo import run_demo
+
+    click.echo(run_demo(rows=rows, seed=seed, out=out, cluster=cluster))
+
+
+@main.command()
+@click.option("--rows", required=True, type=click.IntRange(min=1), help="Stars in the mock sky.")
+@click.option("--seed", default=1, show_default=True, help="Another seed gives another sky.")
+@click.option("--product", type=click.Choice(["sages"]), default="sages", show_default=True, help="Whose surveys.")
+@_out
+@_json
+def simulate(rows: int, seed: int, product: str, out: Path, as_json: bool) -> None:
+    """Write a mock sky in the surveys' own file formats, the truth kept aside."""
+    from stellarscale.simulate import simulate_sky
+
+    _report(simulate_sky(rows=rows, seed=seed, out=out), as_json)
+
+
+@main.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--survey", required=True, help="Name of a survey schema, or the path of one.")
+@click.option(
+    "--max-rows", default=1_000_000, show_default=True, type=click.IntRange(min=1), help="Row cap of a partition."
+)
+@click.option(
+    "--margin-arcsec",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Write a margin cache of this width beside it, for other tools.",
+)
+@_out
+@_cluster
+@_fresh
+@_json
+def import_command(
+    files: tuple[Path, ...],
+    survey: str,
+    max_rows: int,
+    margin_arcsec: float | None,
+    out: Path,
+    cluster: str,
+    fresh: bool,
+    as_json: bool,
+) -> None:
+    """Import survey FILES into a HATS catalogue."""
+    from stellarscale.products import steps
+
+    with steps.session(cluster) as session:
+        if margin_arcsec:
+            steps.margin_path(out)
+        summary = steps.import_survey(session, files, survey, out, max_rows=max_rows, fresh=fresh)
+        if margin_arcsec:
+            summary["margin"] = steps.write_margin_cache(out, margin_arcsec)
+    _report(summary, as_json)
+
+
+@main.command()
+@click.argument("left", type=click.Path(path_type=Path))
+@click.argument("right", type=click.Path(path_type=Path))
+@click.option("--radius-arcsec", required=True, type=float, help="Largest separation of a pair.")
+@click.option(
+    "--keep",
+    type=click.Choice(["nearest", "all", "mutual"]),
+    default="nearest",
+    show_default=True,
+    help="Of the RIGHT rows within the radius: the nearest, all, or the nearest if that holds both ways.",
+)
+@click.option(
+    "--how",
+    type=click.Choice(["inner", "left"]),
+    default="inner",
+    show_default=True,
+    help="inner: LEFT rows that have a partner; left: all of them.",
+)
+@click.option(
+    "--epoch",
+    metavar="YEAR|rows",
+    help="Move what has proper motions to this year, or to the epoch of each row of the other catalogue.",
+)
+@click.option("--prefix", help="Prefix of the right catalogue's columns; its alias when absent.")
+@_subset
+@_out
+@_cluster
+@_fresh
+@_json
+def crossmatch(left: Path, right: Path, out: Path, cluster: str, as_json: bool, **options: Any) -> None:
+    """Match the catalogue LEFT with RIGHT, one task per partition of LEFT."""
+    from stellarscale.config import MatchStep
+    from stellarscale.products import steps
+    from stellarscale.products.matching import match_catalogs
+    from stellarscale.schema import parse_mapping
+
+    names = ("radius_arcsec", "keep", "how", "epoch", "prefix")
+    settings = {name: options[name] for name in names} | {"catalog": str(right)}
+    settings["epoch"] = _epoch(options["epoch"])
+    step = parse_mapping(MatchStep, settings, where="crossmatch options")
+    with steps.session(cluster) as session:
+        summary = match_catalogs(session, left, right, out, step=step, subset=options["subset"], fresh=options["fresh"])
+    _report(summary, as_json)
+
+
+@main.command()
+@click.argument("job")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting, e.g. seed=7.")
+@_subset
+@_cluster
+@_fresh
+@click.option("--dry-run", is_flag=True, help="Check the job and its inputs, and say what would be done.")
+@_json
+def run(
+    job: str, overrides: tuple[str, ...], subset: str | None, cluster: str, fresh: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Run the JOB file (or the name of a shipped one): files in, value-added catalogue and report out."""
+    from stellarscale.config import load_job
+    from stellarscale.products import sages
+
+    settings = load_job(job, overrides)
+    if dry_run:
+        _report(sages.plan(settings, subset), as_json)
+        return
+    _report(sages.run(settings, cluster=cluster, subset=subset, fresh=fresh), as_json)
+
+
+@main.command()
+@click.argument("catalog", type=click.Path(path_type=Path))
+@_json
+def info(catalog: Path, as_json: bool) -> None:
+    """Say what is in a CATALOG: rows, partitions, columns with units."""
+    from stellarscale.products.inspect import describe_catalog
+
+    _report(describe_catalog(catalog), as_json)
+
+
+@main.command()
+@click.argument("catalog", type=click.Path(path_type=Path))
+@click.option("--quick", is_flag=True, help="Check the files and their footers, not every row.")
+@_json
+def verify(catalog: Path, quick: bool, as_json: bool) -> None:
+    """Check every file of a CATALOG against what the catalogue says of itself."""
+    from stellarscale.products.inspect import verify_catalog
+
+    summary = verify_catalog(catalog, deep=not quick)
+    _report(summary, as_json)
+    if summary["problems"]:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("catalog", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option(
+    "--format", "kind", type=click.Choice(["fits", "csv", "votable", "parquet"]), help="From the suffix when absent."
+)
+@click.option("--columns", help="Comma-separated columns; all when absent.")
+@_subset
+@_json
+def export(catalog: Path, out: Path, kind: str | None, columns: str | None, subset: str | None, as_json: bool) -> None:
+    """Write a CATALOG, or a part of it, as one file for TOPCAT, astropy or a spreadsheet."""
+    from stellarscale.products.inspect import export_catalog
+
+    chosen = [name.strip() for name in columns.split(",")] if columns is not None else None
+    _report(export_catalog(catalog, out, kind=kind, columns=chosen, subset=subset), as_json)
+
+
+@main.command()
+@click.argument("catalog", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory for the PNG files.")
+@_json
+def plot(catalog: Path, out: Path, as_json: bool) -> None:
+    """Draw a CATALOG: sky map, and the Kiel and colour - magnitude diagrams it has columns for."""
+    from stellarscale.products.inspect import plot_stored
+
+    _report(plot_stored(catalog, out), as_json)
+
+
+@main.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@_json
+def status(run_dir: Path, as_json: bool) -> None:
+    """Say how far a run, or the making of one catalogue, has come."""
+    from stellarscale.products.inspect import run_status
+
+    _report(run_status(run_dir), as_json)
+
+
+@main.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@_json
+def report(run_dir: Path, as_json: bool) -> None:
+    """Write the report of a finished run again."""
+    from stellarscale.products import sages
+
+    _report(sages.rebuild_report(run_dir), as_json)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("names", nargs=-1)
+@click.option("--quick", is_flag=True, help="Small sizes: a check that the benches run, not a measurement.")
+def bench(names: tuple[str, ...], quick: bool) -> None:
+    """Time this program side by side with its peers; without NAMES, every bench."""
+    from stellarscale.products.bench import run_benches
+
+    sys.exit(run_benches(names, quick=quick))
+
+
+def _epoch(text: str | None) -> float | str | None:
+    if text is None or text == "rows":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is neither a year nor 'rows'", param_hint="--epoch") from None
+
+
+def _report(summary: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(summary, default=str))
+        return
+    width = max((len(key) for key in summary), default=0)
+    for key, value in summary.items():
+        label = key.replace("_", " ")
+        if isinstance(value, list):
+            click.echo(f"{label}:" + ("" if value else " none"))
+            for line in _lines(value):
+                click.echo(f"  {line}")
+        else:
+            click.echo(f"{label:<{width}}  {_line(value)}")
+
+
+def _lines(items: list[Any]) -> list[str]:
+    """One line per item; records of the same keys as a table with those as its head."""
+    if not items or not all(isinstance(item, dict) and item.keys() == items[0].keys() for item in items):
+        return [_line(item) for item in items]
+    table = [[key.replace("_", " ") for key in items[0]], *([_line(cell) for cell in item.values()] for item in items)]
+    widths = [max(len(row[place]) for row in table) for place in range(len(table[0]))]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+
+
+def _line(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_line(item)}" for key, item in value.items()) or "none"
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()

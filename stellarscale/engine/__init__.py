@@ -1,0 +1,1 @@
+"""The only home of Dask: clients, the map over partitions, receipts, resume and progress."""

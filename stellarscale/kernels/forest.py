@@ -1,0 +1,263 @@
+"""Random-forest prediction: mean and spread over the trees, for float32 rows, in one pass.
+
+A node is one 64-bit word: column code (9 bits: feature x 2 + missing-goes-left), pair of children (23 bits;
+siblings are adjacent, so left = 2 x pair) and the threshold as an int32 that orders like the float32 it came
+from. Nodes of a tree stand breadth-first. A leaf points at its own pair and compares its own leaf number with
+a column that is always zero, so it loops on itself whatever the row holds, and every row can take the same
+number of steps without a branch.
+
+Trees are the outer loop, so that one tree stays in the cache for a whole block of rows, and rows are first
+sorted by their leaf in tree 0, so that neighbours take similar ways.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stellarscale.errors import ModelError
+from stellarscale.kernels.forest_walk import GROUP, find_leaves, jit
+
+MAX_FEATURES = 255
+MAX_SLOTS = 2**24  # a tree's nodes, plus the empty slot beside its root
+
+_BLOCK_ROWS = 131_072  # tree and rows share the cache; 32k and 262k rows measured no better
+_NAN_RIGHT = np.int32(2**31 - 1)  # above every threshold
+_NAN_LEFT = np.int32(-(2**31))  # below every threshold
+
+
+@dataclass(frozen=True)
+class PackedForest:
+    """A fitted regression forest as flat arrays.
+
+    Parameters
+    ----------
+    nodes : numpy.ndarray of uint64, (n_slots,)
+        All trees' nodes, each tree breadth-first with siblings adjacent; slot 1 of a tree is empty.
+    tree_start : numpy.ndarray of int64, (n_trees + 1,)
+        First slot of each tree, then ``n_slots``.
+    leaf_values : numpy.ndarray of float64, (n_leaves,)
+        Predicted values in the label's unit.
+    leaf_start : numpy.ndarray of int64, (n_trees + 1,)
+        First leaf of each tree, then ``n_leaves``.
+    depth : numpy.ndarray of int32, (n_trees,)
+        Steps from the root to the deepest leaf.
+    n_features : int
+        Columns of a row.
+    """
+
+    nodes: np.ndarray
+    tree_start: np.ndarray
+    leaf_values: np.ndarray
+    leaf_start: np.ndarray
+    depth: np.ndarray
+    n_features: int
+
+    @property
+    def n_trees(self) -> int:
+        """Number of trees."""
+        return len(self.depth)
+
+
+def order_bits(values: np.ndarray) -> np.ndarray:
+    """Map float32 to int32 so that integers order exactly as the floats do, with -0.0 equal to +0.0.
+
+    Parameters
+    ----------
+    values : numpy.ndarray of float32
+        Any shape; not NaN.
+
+    Returns
+    -------
+    numpy.ndarray of int32, same shape
+    """
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.int32)
+    return np.where(bits < 0, np.int32(-(2**31)) - bits, bits).astype(np.int32)
+
+
+def predict(packed: PackedForest, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the trees' predictions for each row.
+
+    Equal to scikit-learn's ``predict`` up to the order of summation; NaN features take each node's learnt
+    direction. Runs on one thread and releases the GIL; a row's result does not depend on the rows beside it.
+
+    Parameters
+    ----------
+    packed : PackedForest
+        The forest; :func:`check_packed` must accept it.
+    x : numpy.ndarray of float32, (n, n_features)
+        Rows, C-contiguous (other layouts are copied).
+
+    Returns
+    -------
+    mean, std : numpy.ndarray of float64, (n,)
+        In the label's unit; ``std`` is the population standard deviation over trees.
+
+    Raises
+    ------
+    ModelError
+        If ``x`` is not float32 or has another number of columns.
+    """
+    if x.ndim != 2 or x.shape[1] != packed.n_features or x.dtype != np.float32:
+        raise ModelError(
+            "The feature array does not fit the forest",
+            seen=f"shape {x.shape}, {x.dtype}",
+            needed=f"shape (n, {packed.n_features}), float32",
+            cause="the model was trained on other features",
+        )
+    bits = _frozen(np.ascontiguousarray(x).view(np.int32))
+    arrays = (packed.nodes, packed.tree_start, packed.leaf_values, packed.leaf_start, packed.depth)
+    return _predict(*(_frozen(a) for a in arrays), bits)
+
+
+def check_packed(packed: PackedForest, *, where: object = None) -> None:
+    """Refuse arrays that could send the kernel outside them.
+
+    Parameters
+    ----------
+    packed : PackedForest
+        Arrays from outside this process, such as a file.
+    where : object, optional
+        Named in the error.
+
+    Raises
+    ------
+    ModelError
+        If types, lengths or offsets disagree, or a node points outside its tree.
+    """
+    expected = {"nodes": "u8", "tree_start": "i8", "leaf_values": "f8", "leaf_start": "i8", "depth": "i4"}
+    for name, kind in expected.items():
+        array = getattr(packed, name)
+        if array.ndim != 1 or array.dtype != np.dtype(f"<{kind}"):
+            raise ModelError(f"Forest array {name!r} has the wrong type", where=where, seen=array.dtype, needed=kind)
+    starts = (packed.tree_start, len(packed.nodes)), (packed.leaf_start, len(packed.leaf_values))
+    for start, end in starts:
+        whole = len(start) == packed.n_trees + 1 > 1 and start[0] == 0 and start[-1] == end
+        if not whole or np.any(np.diff(start) < 1):
+            raise ModelError("Forest offsets do not cover its arrays", where=where, seen=start, needed=f"0 .. {end}")
+    if not 1 <= packed.n_features <= MAX_FEATURES:
+        raise ModelError("Forest has too many features", where=where, seen=packed.n_features, needed=MAX_FEATURES)
+    tree = _first_bad_tree(
+        *(_frozen(a) for a in (packed.nodes, packed.tree_start, packed.leaf_start, packed.depth)),
+        packed.n_features,
+    )
+    if tree >= 0:
+        raise ModelError(
+            "A forest node points outside its tree", where=where, seen=f"tree {tree}", cause="damaged model"
+        )
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    """Read-only plain view, so that mapped files and fresh arrays share one compiled kernel."""
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
+@jit
+def _is_nan(bits):
+    return (bits & np.int32(0x7FFFFFFF)) > np.int32(0x7F800000)
+
+
+@jit
+def _order_bit(bits, missing):
+    if _is_nan(bits):
+        return missing
+    return bits if bits >= 0 else np.int32(-(2**31) - np.int64(bits))
+
+
+@jit
+def _has_nan(bits):
+    for value in bits.flat:  # noqa: SIM110 -- numba has no any() over generators
+        if _is_nan(value):
+            return True
+    return False
+
+
+@jit
+def _fill_rows(bits, order, wide, rows):
+    """Rows in walking order; if wide, a feature has two columns: one sends NaN right, the other left."""
+    n_features = bits.shape[1]
+    for i in range(len(order)):
+        for f in range(n_features):
+            value = bits[order[i], f]
+            if wide:
+                rows[i, 2 * f] = _order_bit(value, _NAN_RIGHT)
+                rows[i, 2 * f + 1] = _order_bit(value, _NAN_LEFT)
+            else:
+                rows[i, f] = _order_bit(value, _NAN_RIGHT)
+
+
+@jit
+def _sort_by_leaf(leaves, n_leaves, order):
+    start = np.zeros(n_leaves + 1, np.int64)
+    for i in range(len(order)):
+        start[leaves[i] + 1] += 1
+    for leaf in range(n_leaves):
+        start[leaf + 1] += start[leaf]
+    for i in range(len(order)):
+        order[start[leaves[i]]] = i
+        start[leaves[i]] += 1
+
+
+@jit
+def _predict_block(nodes, tree_start, leaf_values, leaf_start, depth, bits, mean, std):
+    n_rows, n_features = bits.shape
+    wide = _has_nan(bits)
+    shift = 55 if wide else 56  # without missing values the direction bit is dropped from the column code
+    padded = (n_rows + GROUP - 1) // GROUP * GROUP
+    rows = np.zeros((padded, (2 * n_features if wide else n_features) + 1), np.int32)
+    leaves, order = np.empty(padded, np.int32), np.arange(n_rows)
+    _fill_rows(bits, order, wide, rows)
+    find_leaves(nodes, 0, depth[0], rows, n_rows, shift, leaves)
+    _sort_by_leaf(leaves, leaf_start[1], order)
+    _fill_rows(bits, order, wide, rows)
+    origin, total, squares = np.empty(n_rows), np.zeros(n_rows), np.zeros(n_rows)
+    for t in range(len(depth)):
+        find_leaves(nodes, tree_start[t], depth[t], rows, n_rows, shift, leaves)
+        values = leaf_values[leaf_start[t] : leaf_start[t + 1]]
+        if t == 0:
+            for i in range(n_rows):
+                origin[i] = values[leaves[i]]
+        for i in range(n_rows):
+            # Sums about one tree's own value: cancellation in the variance stays below n_trees x epsilon.
+            offset = values[leaves[i]] - origin[i]
+            total[i] += offset
+            squares[i] += offset * offset
+    for i in range(n_rows):
+        shifted = total[i] / len(depth)
+        mean[order[i]] = origin[i] + shifted
+        std[order[i]] = np.sqrt(max(squares[i] / len(depth) - shifted * shifted, 0.0))
+
+
+@jit
+def _predict(nodes, tree_start, leaf_values, leaf_start, depth, bits):
+    n = bits.shape[0]
+    mean, std = np.empty(n), np.empty(n)
+    for a in range(0, n, _BLOCK_ROWS):
+        b = min(a + _BLOCK_ROWS, n)
+        _predict_block(nodes, tree_start, leaf_values, leaf_start, depth, bits[a:b], mean[a:b], std[a:b])
+    return mean, std
+
+
+@jit
+def _first_bad_tree(nodes, tree_start, leaf_start, depth, n_features):
+    for t in range(len(depth)):
+        n_slots, n_leaves = tree_start[t + 1] - tree_start[t], leaf_start[t + 1] - leaf_start[t]
+        level = np.zeros(max(n_slots, 2), np.int32)
+        if n_slots % 2 or tree_start[t] % 2:
+            return t
+        for slot in range(n_slots):
+            word = np.int64(nodes[tree_start[t] + slot] >> np.uint64(32))
+            column, pair = word >> 23, word & (2**23 - 1)
+            number = np.int32(nodes[tree_start[t] + slot] & np.uint64(0xFFFFFFFF))
+            if column == 2 * n_features:
+                number = ~number if slot % 2 else number
+                if pair != slot // 2 or not 0 <= number < n_leaves or level[slot] > depth[t]:
+                    return t
+            elif column > 2 * n_features or not slot // 2 < pair < n_slots // 2:
+                return t
+            else:
+                level[2 * pair : 2 * pair + 2] = max(level[2 * pair], level[slot] + 1)
+    return -1

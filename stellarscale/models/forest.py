@@ -1,0 +1,261 @@
+"""Train regression forests for stellar labels (arrays in, packed forest out)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from stellarscale.errors import InputError, ModelError
+from stellarscale.kernels.forest import PackedForest
+from stellarscale.models.fit import ForestConfig, fit_estimator
+from stellarscale.models.pack import pack
+from stellarscale.models.store import ForestProvenance
+
+__all__ = ["MIN_ROWS", "ForestConfig", "TrainedForest", "check_features", "describe", "train"]
+
+logger = logging.getLogger(__name__)
+
+MIN_ROWS = 10
+"""Fewer training rows than this are refused."""
+
+_MAD_TO_SIGMA = 1.4826
+_VERSIONS_KEPT = ("stellarscale", "scikit-learn", "scikit-learn-intelex", "numpy")
+
+
+@dataclass(frozen=True)
+class TrainedForest:
+    """A trained forest and how well it does on rows its trees did not see.
+
+    Parameters
+    ----------
+    packed : PackedForest
+        For :func:`stellarscale.kernels.forest.predict`.
+    feature_names : tuple of str
+        Columns of a row, in order.
+    config : ForestConfig
+        As asked for.
+    backend : str
+        'sklearn' or 'sklearnex': what did the work.
+    n_train : int
+        Training rows.
+    oob_prediction : numpy.ndarray of float64, (n_train,)
+        Out-of-bag prediction in the label's unit; NaN for a row that every tree saw, or where none was asked
+        for.
+    oob_score, sigma : float
+        R^2 and 1.4826 x MAD of the out-of-bag residuals; NaN without them.
+    feature_importances : numpy.ndarray of float64, (n_features,)
+        Share of the variance removed by each feature; sums to one.
+    fit_seconds : float
+        Wall-clock time of the fit.
+    """
+
+    packed: PackedForest
+    feature_names: tuple[str, ...]
+    config: ForestConfig
+    backend: str
+    n_train: int
+    oob_prediction: np.ndarray
+    oob_score: float
+    sigma: float
+    feature_importances: np.ndarray
+    fit_seconds: float
+
+
+class HasFeatures(Protocol):
+    """Anything that names its feature columns in order."""
+
+    @property
+    def feature_names(self) -> tuple[str, ...]: ...
+
+
+def train(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    feature_names: Sequence[str],
+    config: ForestConfig,
+    sample_weight: np.ndarray | None = None,
+) -> TrainedForest:
+    """Fit a regression forest and pack it.
+
+    Parameters
+    ----------
+    x : numpy.ndarray, (n, n_features)
+        Features; used as float32. NaN stands for missing and is learnt from.
+    y : numpy.ndarray, (n,)
+        Labels, finite.
+    feature_names : sequence of str
+        Names of the columns of ``x``.
+    config : ForestConfig
+        Hyper-parameters.
+    sample_weight : numpy.ndarray, (n,), optional
+        Weights of the rows, finite and not negative.
+
+    Returns
+    -------
+    TrainedForest
+
+    Raises
+    ------
+    InputError
+        If shapes disagree, there are too few rows, or values are not finite.
+    ModelError
+        If the backend asked for is not installed.
+    """
+    x, y = _checked(x, y, tuple(feature_names), sample_weight)
+    started = time.perf_counter()
+    estimator, backend = fit_estimator(x, y, config=config, sample_weight=sample_weight)
+    seconds = time.perf_counter() - started
+    oob = _oob_prediction(estimator, len(y))
+    score, sigma = _oob_quality(y, oob)
+    logger.info("forest of %d trees on %d rows by %s in %.1f s", config.n_estimators, len(y), backend, seconds)
+    return TrainedForest(
+        packed=pack(estimator),
+        feature_names=tuple(feature_names),
+        config=config,
+        backend=backend,
+        n_train=len(y),
+        oob_prediction=oob,
+        oob_score=score,
+        sigma=sigma,
+        feature_importances=np.asarray(estimator.feature_importances_, dtype=np.float64),
+        fit_seconds=seconds,
+    )
+
+
+def check_features(model: HasFeatures, names: Sequence[str]) -> None:
+    """Require exactly the model's features, in its order.
+
+    Parameters
+    ----------
+    model : object with ``feature_names``
+        Trained or stored forest.
+    names : sequence of str
+        Columns about to be given to it.
+
+    Raises
+    ------
+    ModelError
+        Names what is missing, what is unexpected, or that the order differs.
+    """
+    expected, given = tuple(model.feature_names), tuple(names)
+    if given == expected:
+        return
+    missing = [name for name in expected if name not in given]
+    unexpected = [name for name in given if name not in expected]
+    if missing or unexpected:
+        seen = f"missing {missing or 'none'}, unexpected {unexpected or 'none'}"
+    else:
+        seen = f"the same features in another order or repeated: {list(given)}"
+    raise ModelError(
+        "The features do not fit the model",
+        seen=seen,
+        needed=list(expected),
+        cause="the model was trained with other bands or colours than this job names",
+    )
+
+
+def describe(
+    trained: TrainedForest,
+    *,
+    label: str,
+    unit: str = "",
+    class_names: Sequence[str] = (),
+    config_digest: str = "",
+) -> ForestProvenance:
+    """The record that :func:`stellarscale.models.store.save` writes beside the arrays.
+
+    Parameters
+    ----------
+    trained : TrainedForest
+        From :func:`train`.
+    label, unit : str
+        What it predicts.
+    class_names : sequence of str
+        Classes of star it was trained for.
+    config_digest : str
+        Digest of the job's configuration.
+
+    Returns
+    -------
+    ForestProvenance
+    """
+    return ForestProvenance(
+        feature_names=trained.feature_names,
+        label=label,
+        unit=unit,
+        class_names=tuple(class_names),
+        config_digest=config_digest,
+        oob_score=trained.oob_score,
+        sigma=trained.sigma,
+        n_train=trained.n_train,
+        hyperparameters={**asdict(trained.config), "backend": trained.backend},
+        versions=_versions(),
+    )
+
+
+def _versions() -> dict[str, str]:
+    installed = {}
+    for name in _VERSIONS_KEPT:
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            installed[name] = "not installed"
+    return installed
+
+
+def _checked(
+    x: np.ndarray, y: np.ndarray, names: tuple[str, ...], weight: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    if x.ndim != 2 or x.shape[1] != len(names) or y.shape != (len(x),):
+        raise InputError("Training arrays disagree", seen=f"x {x.shape}, y {y.shape}, {len(names)} feature names")
+    if len(x) < MIN_ROWS:
+        raise InputError(
+            "Too few training rows",
+            seen=len(x),
+            needed=f"at least {MIN_ROWS}",
+            cause="the cuts on the training sample, or the class, leave next to nothing",
+        )
+    y = np.ascontiguousarray(y, dtype=np.float64)
+    if not np.isfinite(y).all():
+        raise InputError(
+            "Labels must be finite",
+            where=f"row {np.argmin(np.isfinite(y))}",
+            seen=f"{(~np.isfinite(y)).sum()} rows",
+        )
+    with np.errstate(over="ignore"):
+        x = np.ascontiguousarray(x, dtype=np.float32)
+    row, column = np.unravel_index(np.argmax(np.isinf(x)), x.shape)
+    if np.isinf(x[row, column]):
+        raise InputError(
+            "Features must be finite in float32, or NaN where missing",
+            where=f"row {row}, {names[column]}",
+            seen=x[row, column],
+            cause="a logarithm of zero, or a sentinel that is too large",
+        )
+    if weight is not None and (weight.shape != y.shape or not np.isfinite(weight).all() or np.any(weight < 0)):
+        raise InputError("Sample weights must be finite, not negative, one per row", seen=f"shape {weight.shape}")
+    return x, y
+
+
+def _oob_prediction(estimator: Any, n_rows: int) -> np.ndarray:
+    if not estimator.oob_score:
+        return np.full(n_rows, np.nan)
+    oob = np.array(estimator.oob_prediction_, dtype=np.float64).reshape(n_rows)
+    return np.where(oob == 0.0, np.nan, oob)  # both backends write 0 for a row that every tree saw
+
+
+def _oob_quality(y: np.ndarray, oob: np.ndarray) -> tuple[float, float]:
+    known = np.isfinite(oob)
+    if known.sum() < 2:
+        return float("nan"), float("nan")
+    residual, spread = oob[known] - y[known], y[known] - y[known].mean()
+    variance = float(spread @ spread)
+    score = 1.0 - float(residual @ residual) / variance if variance > 0 else float("nan")
+    return score, float(_MAD_TO_SIGMA * np.median(np.abs(residual - np.median(residual))))

@@ -1,0 +1,66 @@
+"""Training rows out of labelled feature rows: the cuts, each with its count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from stellarscale.config import FeatureConfig, Label, Training
+from stellarscale.errors import SchemaError
+from stellarscale.partition.features import failed_cuts, floats, matrix
+
+
+def training_rows(
+    table: pa.Table, features: FeatureConfig, training: Training, *, keep: Sequence[str] = ()
+) -> tuple[pa.Table, dict[str, int]]:
+    """Rows fit for training, and how many each cut took.
+
+    A row is kept when it passes every training cut of the features, has all inputs, and has at least one label that
+    passes its own cuts; labels that fail are null in the result. ``keep`` names columns to carry along.
+
+    Returns
+    -------
+    table : Table
+        ``_healpix_29``, the columns to keep, the inputs, ``class_code`` when there are classes, and the labels as
+        ``label_<name>``.
+    rejected : dict of str to int
+        Rows lost by reason; a row counts for the first reason that holds, so rows in = rows out + sum.
+    """
+    wanted = [name for label in training.labels.values() for name in (label.column, label.error) if name]
+    missing = sorted(set(wanted) - set(table.schema.names))
+    if missing:
+        raise SchemaError(
+            "label columns are missing",
+            where="training.labels",
+            seen=", ".join(table.schema.names),
+            needed=", ".join(missing),
+            cause="a typing error, or the prefix of training.match differs from the one in the names",
+        )
+    good = np.ones(table.num_rows, dtype=bool)
+    rejected: dict[str, int] = {}
+    reasons: dict[str, Any] = dict(failed_cuts(table, features, training=True))
+    reasons["missing feature"] = ~np.isfinite(matrix(table, training.inputs)).all(axis=1)
+    labels = {name: _label_values(table, label) for name, label in training.labels.items()}
+    reasons["no label"] = np.all([np.isnan(values) for values in labels.values()], axis=0)
+    for reason, failed in reasons.items():
+        lost = int((good & failed).sum())
+        if lost:
+            rejected[reason] = lost
+        good &= ~failed
+    columns = ["_healpix_29", *keep, *training.inputs, *(["class_code"] if features.classes else [])]
+    result = table.select(list(dict.fromkeys(columns)))
+    for name, values in labels.items():
+        result = result.append_column(f"label_{name}", pa.array(values, mask=np.isnan(values)))
+    return result.filter(pa.array(good)), rejected
+
+
+def _label_values(table: pa.Table, label: Label) -> np.ndarray:
+    values = floats(table, label.column).copy()
+    if label.error is not None and label.max_error is not None:
+        values[~(floats(table, label.error) < label.max_error)] = np.nan
+    if label.range is not None:
+        values[~((values >= label.range[0]) & (values <= label.range[1]))] = np.nan
+    return values

@@ -1,0 +1,1 @@
+"""The products: each names its steps in order and knows nothing else."""

@@ -1,0 +1,152 @@
+"""What the small commands say of a catalogue or a run: info, verify, export, plot, status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from stellarscale.catalog.export import export
+from stellarscale.catalog.pixels import Pixel
+from stellarscale.catalog.reader import StoredCatalog, open_stored, read_columns, read_pixel
+from stellarscale.catalog.subset import parse_subset
+from stellarscale.catalog.verify import verify
+from stellarscale.engine.ledger import HIDDEN, Ledger
+from stellarscale.errors import InputError
+from stellarscale.kernels.healpix import ORDER
+from stellarscale.products.steps import Summary
+
+PLOT_ROWS = 200_000
+SKY_ORDER = 6
+SUFFIXES = {".fits": "fits", ".fit": "fits", ".csv": "csv", ".vot": "votable", ".xml": "votable", ".parquet": "parquet"}
+
+
+def describe_catalog(path: Path) -> Summary:
+    """Rows, partitions, position columns, provenance, and every column with type, unit and description."""
+    stored = open_stored(path)
+    orders = [pixel.order for pixel in stored.pixels]
+    columns = [_column(field) for field in stored.schema]
+    return {
+        "catalog": str(stored.root),
+        "name": stored.properties.name,
+        "rows": stored.num_rows,
+        "partitions": len(stored.pixels),
+        "orders": f"{min(orders)} to {max(orders)}" if orders else "none",
+        "position": f"{stored.properties.ra}, {stored.properties.dec}",
+        "properties": {k: v for k, v in stored.properties.extra.items() if k.startswith("stellarscale_")},
+        "columns": columns,
+    }
+
+
+def verify_catalog(path: Path, *, deep: bool) -> Summary:
+    """Problems of a catalogue; checksums come from the receipts where the catalogue still has them."""
+    report = verify(path, deep=deep, checksums=_checksums(path) if deep else None)
+    return {
+        "catalog": str(path),
+        "partitions": report.partitions,
+        "rows": report.rows,
+        "problems": [str(problem) for problem in report.problems],
+    }
+
+
+def _checksums(path: Path) -> dict[Pixel, str]:
+    """What the receipts say that the files of a catalogue must be, where they are still there."""
+    ledger = Ledger(path)
+    receipts = [receipt for stage in ledger.stages() for receipt in ledger.receipts(stage).values()]
+    return {Pixel.parse(r["pixel"]): r["checksum"] for r in receipts if r.get("checksum") and "pixel" in r}
+
+
+def export_catalog(
+    path: Path, out: Path, *, kind: str | None, columns: list[str] | None, subset: str | None
+) -> Summary:
+    """Write a catalogue as one file; the format comes from the suffix when none is given.
+
+    Raises
+    ------
+    InputError
+        If the suffix names no format.
+    """
+    chosen = kind or SUFFIXES.get(out.suffix.lower())
+    if chosen is None:
+        raise InputError(
+            "the suffix names no format of the export",
+            where=out,
+            seen=out.suffix or "no suffix",
+            needed=f"one of {' '.join(SUFFIXES)}, or --format",
+        )
+    part = parse_subset(subset) if subset is not None else None
+    rows = export(open_stored(path), out, format=chosen, columns=columns, subset=part)
+    return {"file": str(out), "rows": rows}
+
+
+def plot_stored(path: Path, out: Path) -> Summary:
+    """Draw a catalogue's sky map and, as far as it has the columns, its diagrams."""
+    from stellarscale.report.plots import plot_catalog
+
+    stored = open_stored(path)
+    files = plot_catalog(sample_rows(stored), sky_counts(stored), out)
+    return {"files": [str(file) for file in files]}
+
+
+def sample_rows(stored: StoredCatalog, rows: int = PLOT_ROWS) -> pa.Table:
+    """About this many rows from all partitions, evenly thinned along the sky."""
+    total = stored.num_rows
+    step = max(1, -(-total // rows))
+    parts = (
+        [read_pixel(stored, pixel) for pixel in stored.pixels]
+        if step == 1
+        else [
+            table.take(np.arange(0, table.num_rows, step))
+            for table in (read_pixel(stored, pixel) for pixel in stored.pixels)
+        ]
+    )
+    return pa.concat_tables(parts) if parts else stored.schema.empty_table()
+
+
+def sky_counts(stored: StoredCatalog) -> Any:
+    """Rows per HEALPix pixel, for the sky map."""
+    from stellarscale.report.content import SkyCounts
+
+    keys = read_columns(stored, ["_healpix_29"])["_healpix_29"].to_numpy() >> (2 * (ORDER - SKY_ORDER))
+    pixels, counts = np.unique(keys, return_counts=True)
+    return SkyCounts(order=SKY_ORDER, ipix=pixels, counts=counts)
+
+
+def run_status(run_dir: Path) -> Summary:
+    """How far a run, or one catalogue's making, has come.
+
+    Raises
+    ------
+    InputError
+        If the directory holds neither.
+    """
+    ledgers = sorted({path.parent for path in run_dir.rglob(f"{HIDDEN}/run.json")})
+    if not ledgers:
+        raise InputError("there is no run here", where=run_dir, needed=f"a directory with {HIDDEN}/run.json")
+    return {"run": str(run_dir), "steps": [_step(Ledger(path.parent)) for path in ledgers if _is_step(path)]}
+
+
+def _is_step(path: Path) -> bool:
+    return Ledger(path.parent).run()["step"] != "run"
+
+
+def _step(ledger: Ledger) -> dict[str, Any]:
+    content = ledger.run()
+    finished = content.get("finished")
+    done = {stage: len(ledger.receipts(stage)) for stage in ledger.stages()}
+    return {
+        "step": content["step"],
+        "where": ledger.out.name,
+        "state": "finished" if finished else "not finished",
+        "tasks_done": sum(done.values()),
+        "rows": sum(int(r.get("rows_out", 0)) for r in ledger.receipts(ledger.stages()[-1]).values()) if done else 0,
+        "started": content["started_at"],
+    }
+
+
+def _column(field: pa.Field) -> dict[str, str]:
+    metadata = field.metadata or {}
+    unit, text = metadata.get(b"unit", b"").decode(), metadata.get(b"description", b"").decode()
+    return {"name": field.name, "type": str(field.type), "unit": unit or "-", "description": text or "-"}

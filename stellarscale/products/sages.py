@@ -1,0 +1,310 @@
+"""Stellar parameters from photometry by random forests (paper I), from survey files to the value-added catalogue."""
+
+from __future__ import annotations
+
+import glob
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from stellarscale.catalog.atomic import write_text
+from stellarscale.catalog.properties import CatalogProperties
+from stellarscale.catalog.reader import open_stored
+from stellarscale.catalog.subset import Subset, parse_subset
+from stellarscale.config import CatalogInput, FeatureConfig, Job, MatchStep, digest_of
+from stellarscale.engine.ledger import keep_apart, open_ledger, write_json
+from stellarscale.engine.tasks import PredictTask, TrainingTask, predict_pixel, training_pixel
+from stellarscale.errors import InputError
+from stellarscale.partition.features import add_features
+from stellarscale.partition.predict import PredictConfig, output_schema
+from stellarscale.partition.training import training_rows
+from stellarscale.products.forests import TrainedModel, train_models
+from stellarscale.products.matching import match_catalogs
+from stellarscale.products.steps import Mapped, Session, Summary, import_survey, inherited, map_catalog, session
+from stellarscale.schema import load_product, load_survey
+
+SKY_ROLES = ("id", "pmra", "pmdec", "epoch_column")
+
+
+def run(job: Job, *, cluster: str = "threads", subset: str | None = None, fresh: bool = False) -> Summary:
+    """Run the whole job; a killed run goes on where it stopped.
+
+    Parameters
+    ----------
+    job : Job
+    cluster : str
+        As ``--cluster``.
+    subset : str, optional
+        Part of the primary catalogue, as ``--subset``.
+    fresh : bool
+        Throw away what an earlier run left.
+
+    Returns
+    -------
+    dict
+        Rows of the value-added catalogue, where it and the report are, seconds.
+
+    Raises
+    ------
+    StellarscaleError
+        One of its kinds, each naming what, where, seen and needed.
+    """
+    started = time.perf_counter()
+    out = _out(job)
+    inputs = plan(job, subset)["inputs"].values()
+    keep_apart(out, [Path(path) for paths in inputs for path in paths])
+    open_ledger(out, step="run", digest=digest_of(job.product, job.name), about={}, fresh=fresh)
+    with session(cluster) as on:
+        catalogs, steps = _catalogs(on, job, out)
+        matched = _match(on, job, catalogs, subset, steps)
+        _product(job, matched)
+        labelled = _labels(on, job, catalogs, matched, steps)
+        rest = None if job.match.chain else subset  # without a match, the later steps have to apply it
+        training = _training_rows(on, job, labelled, steps, rest)
+        models = train_models(on, job, training, out / "models", steps)
+        catalog = _predict(on, job, matched, models, steps, rest)
+    write_text(out / "job.json", job.model_dump_json(indent=1))
+    write_json(out / "steps.json", steps)
+    from stellarscale.products.reporting import evaluate, evaluation_rows, write_run_report
+
+    exports = _export(job, catalog)
+    evaluations = evaluate(job, catalog, models)
+    report = write_run_report(job, out, steps=steps, models=models, evaluations=evaluations)
+    return {
+        "catalog": str(catalog),
+        "rows_in": steps[0]["rows_in"],
+        "written": open_stored(catalog).properties.rows,
+        "models": [model.summary for model in models],
+        "evaluations": evaluation_rows(evaluations),
+        "exports": exports,
+        "report": str(report),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def rebuild_report(run_dir: Path) -> Summary:
+    """Write the report of a finished run again, from its receipts, models and catalogue.
+
+    Raises
+    ------
+    InputError
+        If the directory holds no run, or one that has not come to its end.
+    """
+    import json
+
+    from stellarscale.products.forests import stored_models
+    from stellarscale.products.reporting import evaluate, write_run_report
+
+    for needed in ("job.json", "steps.json"):
+        if not (run_dir / needed).is_file():
+            raise InputError("there is no finished run here", where=run_dir, needed=needed)
+    job = Job.model_validate_json((run_dir / "job.json").read_text())
+    steps = json.loads((run_dir / "steps.json").read_text())
+    models = stored_models(job, run_dir / "models")
+    catalog = run_dir / job.output.name
+    report = write_run_report(job, run_dir, steps=steps, models=models, evaluations=evaluate(job, catalog, models))
+    return {"report": str(report)}
+
+
+def plan(job: Job, subset: str | None = None) -> Summary:
+    """Check what can be checked before any work: files exist, subset parses; and say what would be done.
+
+    Raises
+    ------
+    InputError
+        If an input file or catalogue does not exist.
+    """
+    if subset is not None:
+        parse_subset(subset)
+    for entry in job.catalogs.values():
+        if entry.survey is not None:
+            load_survey(entry.survey)
+    inputs = {name: [str(path) for path in _files(job, name, entry)] for name, entry in job.catalogs.items()}
+    maps = job.features.ebv.sfd98 if job.features.ebv else None
+    for what, path in (("truth table", job.truth.file if job.truth else None), ("directory of dust maps", maps)):
+        if path is not None and not Path(path).exists():
+            raise InputError(f"the {what} of the job does not exist", where=Path(path).absolute())
+    chain = [job.match.primary, *(step.catalog for step in job.match.chain)]
+    return {
+        "job": job.name,
+        "out": job.out,
+        "inputs": inputs,
+        "match": " x ".join(chain),
+        "labels": job.training.match.catalog if job.training.match else "in the matched table",
+        "models": ", ".join(spec.name for spec in job.training.models),
+        "digest": digest_of(job)[:16],
+    }
+
+
+def _out(job: Job) -> Path:
+    """The run's directory; absolute, because a worker need not run where the command was given."""
+    return Path(job.out).absolute()
+
+
+def _files(job: Job, name: str, entry: CatalogInput) -> list[Path]:
+    patterns = entry.files or (entry.path or "",)
+    found: list[Path] = []
+    for pattern in patterns:
+        matches = sorted(Path(match).absolute() for match in glob.glob(pattern))
+        if not matches:
+            raise InputError(
+                "an input of the job does not exist",
+                where=f"catalogs.{name}",
+                seen=pattern,
+                needed="an existing file, pattern or catalogue",
+                cause="{data} is " + repr(job.data) + "; set it with --set data=DIRECTORY",
+            )
+        found += matches
+    return found
+
+
+def _catalogs(on: Session, job: Job, out: Path) -> tuple[dict[str, Path], list[Summary]]:
+    """Import what comes as files; take what is a catalogue already as it is."""
+    paths: dict[str, Path] = {}
+    steps: list[Summary] = []
+    for name, entry in job.catalogs.items():
+        files = _files(job, name, entry)
+        if entry.survey is None:
+            paths[name] = files[0]
+            continue
+        paths[name] = out / "catalogs" / name
+        done = import_survey(on, files, entry.survey, paths[name], max_rows=entry.max_rows)
+        steps.append({**done, "name": f"import {name}"})
+    return paths, steps
+
+
+def _match(on: Session, job: Job, catalogs: dict[str, Path], subset: str | None, steps: list[Summary]) -> Path:
+    """The chain of matches; a subset applies to the primary catalogue, so to the first match."""
+    left = catalogs[job.match.primary]
+    for step in job.match.chain:
+        out = _out(job) / "catalogs" / f"{left.name}_x_{step.catalog}"
+        steps.append(_one_match(on, left, catalogs, step, out, subset))
+        left, subset = out, None
+    return left
+
+
+def _one_match(
+    on: Session, left: Path, catalogs: dict[str, Path], step: MatchStep, out: Path, subset: str | None
+) -> Summary:
+    done = match_catalogs(on, left, catalogs[step.catalog], out, step=step, subset=subset)
+    return {**done, "name": f"match {left.name} x {step.catalog}"}
+
+
+def _labels(on: Session, job: Job, catalogs: dict[str, Path], matched: Path, steps: list[Summary]) -> Path:
+    """Stars with spectroscopic labels; the matched table itself when it holds the labels."""
+    step = job.training.match
+    if step is None:
+        return matched
+    out = _out(job) / "catalogs" / "labelled"
+    steps.append(_one_match(on, matched, catalogs, step, out, None) | {"name": f"labels from {step.catalog}"})
+    return out
+
+
+def _training_rows(on: Session, job: Job, labelled: Path, steps: list[Summary], subset: str | None) -> Path:
+    """Features and training cuts of the labelled stars, as a small catalogue of its own."""
+    out = _out(job) / "catalogs" / "training"
+    stored = open_stored(labelled)
+    features = add_features(stored.schema.empty_table(), job.features, _no_ebv(job))
+    position = (stored.properties.ra, stored.properties.dec)
+    empty, _ = training_rows(features, job.features, job.training, keep=position)
+    mapped = Mapped(
+        step="training rows",
+        source=labelled,
+        out=out,
+        schema=empty.schema,
+        properties=_only_position(inherited(stored.properties, "training")),
+        settings={"features": job.features.model_dump(mode="json"), "training": job.training.model_dump(mode="json")},
+    )
+    task = TrainingTask(labelled, out, _located(job.features), job.training, _parsed(subset))
+    done = map_catalog(on, partial(training_pixel, task), mapped, subset=subset)
+    steps.append({**done, "name": "training rows"})
+    return out
+
+
+def _only_position(properties: CatalogProperties) -> CatalogProperties:
+    """Properties of a table that keeps no other sky column than the position."""
+    roles = {f"stellarscale_{role}" for role in SKY_ROLES}
+    return replace(properties, extra={key: value for key, value in properties.extra.items() if key not in roles})
+
+
+def _predict(
+    on: Session, job: Job, matched: Path, models: list[TrainedModel], steps: list[Summary], subset: str | None
+) -> Path:
+    """Features and parameters of every matched star: the value-added catalogue."""
+    out = _out(job) / job.output.name
+    config, schema = _product(job, matched)
+    digests = {model.spec.name: model.digest for model in models}
+    mapped = Mapped(
+        step="predict",
+        source=matched,
+        out=out,
+        schema=schema,
+        properties=_product_properties(job, open_stored(matched).properties, digests),
+        settings={"job": digest_of(job.features, job.training, job.output), "models": digests},
+    )
+    config = replace(config, features=_located(job.features))
+    task = PredictTask(matched, out, config, tuple((m.spec.name, m.path, m.digest) for m in models), _parsed(subset))
+    done = map_catalog(on, partial(predict_pixel, task), mapped, subset=subset)
+    steps.append({**done, "name": "predict"})
+    return out
+
+
+def _product(job: Job, matched: Path) -> tuple[PredictConfig, pa.Schema]:
+    """What the prediction will do and write; asked for before the training, so that a wrong column is told early."""
+    config = PredictConfig(
+        features=job.features,
+        inputs=job.training.inputs,
+        models=job.training.models,
+        output=job.output,
+        product=load_product(job.product),
+    )
+    features = add_features(open_stored(matched).schema.empty_table(), job.features, _no_ebv(job))
+    return config, output_schema(features.schema, config)
+
+
+def _product_properties(job: Job, properties: CatalogProperties, digests: dict[str, str]) -> CatalogProperties:
+    """Names of the sky columns as the output calls them, and where every number came from."""
+    renamed = {source: name for name, source in job.output.columns.items()}
+    models = {f"model_digest_{name}": digest for name, digest in digests.items()}
+    result = inherited(properties, job.output.name, job_digest=digest_of(job), product=job.product, **models)
+    roles = {f"stellarscale_{role}": properties.extra.get(f"stellarscale_{role}") for role in SKY_ROLES}
+    extra = _only_position(result).extra
+    extra |= {role: renamed[source] for role, source in roles.items() if source in renamed}
+    missing = [name for name in (properties.ra, properties.dec) if name not in renamed]
+    if missing:
+        raise InputError("the output leaves out the position", where="output.columns", needed=", ".join(missing))
+    return replace(result, ra=renamed[properties.ra], dec=renamed[properties.dec], extra=extra)
+
+
+def _export(job: Job, catalog: Path) -> list[str]:
+    from stellarscale.catalog.export import export
+
+    written = []
+    for kind in job.exports:
+        path = catalog.with_name(f"{catalog.name}.{kind}")
+        export(open_stored(catalog), path, format=kind)
+        written.append(str(path))
+    return written
+
+
+def _parsed(subset: str | None) -> Subset | None:
+    return parse_subset(subset) if subset else None
+
+
+def _located(features: FeatureConfig) -> FeatureConfig:
+    """The same features with the dust maps named by an absolute path, for workers that run elsewhere."""
+    if features.ebv is None or features.ebv.sfd98 is None:
+        return features
+    maps = str(Path(features.ebv.sfd98).absolute())
+    return features.model_copy(update={"ebv": features.ebv.model_copy(update={"sfd98": maps})})
+
+
+def _no_ebv(job: Job) -> Any:
+    """E(B-V) of no rows, which is what an empty table needs when the job names dust maps."""
+    import numpy as np
+
+    return np.empty(0) if job.features.ebv and job.features.ebv.sfd98 else None

@@ -1,0 +1,153 @@
+"""What a report is made of: plain frozen records that a product fills in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """One step of a run.
+
+    Attributes
+    ----------
+    name, kind : str
+        E.g. ``gaia`` and ``import``.
+    rows_in, rows_out, rejected : int
+        Rows read, written, and written to the list of rejects.
+    partitions, resumed_partitions : int
+        Partitions of the step, and those among them that an earlier run had finished.
+    seconds : float
+        Wall-clock time.
+    rows_per_second : float, optional
+        Left out: rows_in over seconds, when nothing was resumed.
+    peak_memory_mb : float, optional
+        Largest resident memory of any worker, in MB of 10^6 bytes.
+    note : str
+        Anything a reader should know; empty when all is plain.
+    """
+
+    name: str
+    kind: str
+    rows_in: int
+    rows_out: int
+    rejected: int = 0
+    partitions: int = 0
+    seconds: float = 0.0
+    rows_per_second: float | None = None
+    peak_memory_mb: float | None = None
+    resumed_partitions: int = 0
+    note: str = ""
+
+    @property
+    def rate(self) -> float | None:
+        """Rows read per second; None when not known."""
+        if self.rows_per_second is not None:
+            return self.rows_per_second
+        if self.seconds <= 0 or self.resumed_partitions:
+            return None
+        return self.rows_in / self.seconds
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Estimates of one model beside the values they should have.
+
+    Attributes
+    ----------
+    model, label, unit : str
+        E.g. ``fe_h dwarf``, ``fe_h``, ``dex``.
+    against : str
+        What the estimates are compared with, e.g. ``held-out labels`` or ``truth``.
+    predicted, truth : ndarray, shape (n,)
+        Pairs with a missing (non-finite) member are counted and left out.
+    error : ndarray, shape (n,), optional
+        Standard deviation claimed for each estimate.
+    comparisons : dict of str to float
+        Other figures to show beside ours, e.g. ``{"scikit-learn robust sigma": 0.2119}``, in the same unit.
+    oob_score : float, optional
+        Out-of-bag R^2 of the forest.
+    n_train : int, optional
+        Stars the model was trained on.
+    """
+
+    model: str
+    label: str
+    unit: str
+    against: str
+    predicted: NDArray[np.floating]
+    truth: NDArray[np.floating]
+    error: NDArray[np.floating] | None = None
+    comparisons: dict[str, float] = field(default_factory=dict)
+    oob_score: float | None = None
+    n_train: int | None = None
+
+
+@dataclass(frozen=True)
+class Importance:
+    """How much each input matters to one model (fractions that sum to one)."""
+
+    model: str
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SkyCounts:
+    """Rows per NESTED HEALPix pixel of one order; pixels that are not listed hold none."""
+
+    order: int
+    ipix: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class ReportContent:
+    """Everything one page shows.
+
+    Attributes
+    ----------
+    title, subtitle, job_text : str
+        ``job_text`` is the YAML job as run.
+    versions, digests : dict of str to str
+        Of packages, and of the job, the models and the inputs.
+    stars : pyarrow.Table, optional
+        A sample of product rows. Used when present: ``teff`` (K), ``logg``, ``fe_h`` or ``m_h``, the columns
+        named by ``colour_column`` and ``absolute_column`` (mag), ``class`` or ``class_code`` (int code).
+    sky : SkyCounts, optional
+        Counts of the whole catalogue.
+    flag_counts : dict of str to int
+        Rows of the catalogue that carry each quality flag, by flag name.
+    rows_total : int, optional
+        Rows of the catalogue; left out: the sum of ``sky``, then the rows of the last step.
+    """
+
+    title: str
+    subtitle: str = ""
+    job_text: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    steps: tuple[StepRow, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    importances: tuple[Importance, ...] = ()
+    stars: pa.Table | None = None
+    colour_column: str = "bp_rp_0"
+    absolute_column: str = "m_g_0"
+    class_names: dict[int, str] = field(default_factory=dict)
+    sky: SkyCounts | None = None
+    flag_counts: dict[str, int] = field(default_factory=dict)
+    rows_total: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of the catalogue; None when nothing tells."""
+        if self.rows_total is not None:
+            return self.rows_total
+        if self.sky is not None:
+            return int(np.sum(self.sky.counts))
+        return self.steps[-1].rows_out if self.steps else None

@@ -1,0 +1,102 @@
+"""Names and numbers as readers of the field expect them, in plots (mathtext) and on the page (HTML)."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+
+_MATH = {
+    "teff": r"$T_{\rm eff}$",
+    "logg": r"$\log\,g$",
+    "fe_h": "[Fe/H]",
+    "m_h": "[M/H]",
+    "alpha_m": r"[$\alpha$/M]",
+    "alpha_fe": r"[$\alpha$/Fe]",
+    "parallax": "parallax",
+    "ebv": r"$E(B-V)$",
+}
+_HTML = {
+    "teff": "<i>T</i><sub>eff</sub>",
+    "logg": "log <i>g</i>",
+    "fe_h": "[Fe/H]",
+    "m_h": "[M/H]",
+    "alpha_m": "[α/M]",
+    "alpha_fe": "[α/Fe]",
+}
+_BANDS = {"bp": r"G_{\rm BP}", "rp": r"G_{\rm RP}", "nuv": r"{\rm NUV}", "w1": "W1", "w2": "W2"}
+
+
+def _band(name: str) -> str:
+    if name in _BANDS:
+        return _BANDS[name]
+    return name if name in {"u", "v", "r", "i", "z"} else name.upper()
+
+
+def in_plot(column: str) -> str:
+    """Mathtext of a column: ``teff``, ``bp_rp_0`` (dereddened colour), ``m_g_0`` (absolute magnitude)."""
+    if column in _MATH:
+        return _MATH[column]
+    parts = column.split("_")
+    if len(parts) == 2 and parts[1] == "0":
+        return f"$({_band(parts[0])})_0$" if parts[0] in _BANDS else f"${_band(parts[0])}_0$"
+    if len(parts) == 3 and parts[0] == "m" and parts[2] == "0":
+        return f"$M_{{{_band(parts[1])},0}}$"
+    if len(parts) == 3 and parts[2] == "0":
+        return f"$({_band(parts[0])}-{_band(parts[1])})_0$"
+    return literal(column)
+
+
+def with_unit(column: str, unit: str) -> str:
+    """Axis label: the column and its unit in brackets."""
+    return f"{in_plot(column)} ({literal(unit)})" if unit else in_plot(column)
+
+
+def literal(text: str) -> str:
+    """Text that matplotlib must not read as a formula."""
+    return text.replace("$", r"\$")
+
+
+def on_page(column: str) -> str:
+    """Escaped HTML of a column or label."""
+    return _HTML.get(column, escape(column))
+
+
+def short(value: float | None, digits: int = 3) -> str:
+    """A number with about three significant digits, no exponent where it reads well; a dash for none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    if exponent < -5 or exponent > 8:
+        return f"{value:.{digits - 1}e}".replace("-", "−")
+    return f"{value:,.{max(digits - 1 - exponent, 0)}f}".replace("-", "−")
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands separated; a dash for none."""
+    return "–" if value is None else f"{int(value):,}"
+
+
+def several(value: int, noun: str) -> str:
+    """``1 star``, ``2,000 stars``."""
+    return f"{value:,} {noun}" if value == 1 else f"{value:,} {noun}s"
+
+
+def compact(value: float) -> str:
+    """A count in few characters for a plot: 950, 12.3k, 4.56M."""
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= 0.9995 * size:
+            return f"{value / size:.3g}{suffix}"
+    return f"{value:.0f}" if abs(value) >= 10 or float(value).is_integer() else f"{value:.2g}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit a reader would say it in."""
+    if seconds < 0.095:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"

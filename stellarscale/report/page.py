@@ -1,0 +1,243 @@
+"""One self-contained HTML page per run: nothing is fetched, no script runs."""
+
+from __future__ import annotations
+
+import base64
+import os
+import tempfile
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from stellarscale.report.content import ReportContent
+from stellarscale.report.labels import count, duration, several
+from stellarscale.report.numbers import EvaluationNumbers, pairs, summarise
+from stellarscale.report.plots import star_figures
+from stellarscale.report.plots_models import has_trend, plot_importances, plot_trends
+from stellarscale.report.plots_residuals import describe, plot_residuals
+from stellarscale.report.plots_run import plot_steps
+from stellarscale.report.plots_sky import plot_sky
+from stellarscale.report.plots_style import DPI, png
+from stellarscale.report.style import CSS
+from stellarscale.report.tables import comparison_table, evaluation_table, flag_rows, name_table, step_table
+
+MANY_PLOTS = 12
+CAPTIONS = {
+    "kiel": "Kiel diagram: surface gravity against effective temperature, giants at the top right.",
+    "colour_magnitude": "Colour – absolute magnitude diagram, dereddened; bright stars at the top.",
+    "parameters": "Distribution of each parameter in the sample, by class.",
+}
+
+
+def write_report(content: ReportContent, path: Path) -> Path:
+    """Write the page of a run; a reader sees the old file or the whole new one, never a part.
+
+    Parameters
+    ----------
+    content : ReportContent
+        What to show; sections without content say so or are left out.
+    path : Path
+        The HTML file; its directory is made when absent.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    ValueError
+        If an evaluation's arrays differ in length.
+    """
+    page = render(content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(page)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def render(content: ReportContent) -> str:
+    """The page as text; the same content gives the same text."""
+    numbers = [summarise(evaluation) for evaluation in content.evaluations]
+    # A page with many models keeps its size by coarser pictures.
+    dpi = DPI if len(content.evaluations) <= MANY_PLOTS else DPI * 2 // 3
+    sections: list[tuple[str, str, str]] = [
+        ("summary", "Summary", _summary(content)),
+        ("steps", "Rows and time", _steps(content, dpi)),
+        ("evaluation", "Accuracy", _evaluations(content, numbers, dpi)),
+        ("importances", "Importances", _importances(content, dpi)),
+        ("stars", "Stars", _stars(content, dpi)),
+        ("sky", "Sky", _sky(content, dpi)),
+        ("flags", "Quality flags", _flags(content)),
+        ("reproduce", "How to repeat this run", _reproduce(content)),
+    ]
+    body = "\n".join(
+        f'<section id="{key}" aria-labelledby="{key}-title">\n<h2 id="{key}-title">{title}</h2>\n{html}\n</section>'
+        for key, title, html in sections
+    )
+    links = "".join(f'<li><a href="#{key}">{title}</a></li>' for key, title, _ in sections)
+    subtitle = f'<p class="subtitle">{escape(content.subtitle)}</p>' if content.subtitle else ""
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<title>{escape(content.title)}</title>
+<style>
+{CSS}
+</style>
+</head>
+<body>
+<div class="layout">
+<header class="top"><h1>{escape(content.title)}</h1>{subtitle}</header>
+<nav aria-label="Contents"><h2>Contents</h2><ul>{links}</ul></nav>
+<main>
+{body}
+</main>
+</div>
+</body>
+</html>
+"""
+
+
+def _picture(drawn: Figure, alternative: str, caption: str, dpi: int) -> str:
+    data = base64.b64encode(png(drawn, dpi)).decode("ascii")
+    width, height = (round(100 * float(size)) for size in drawn.get_size_inches())
+    # Narrow figures keep their size instead of being blown up to the width of the page.
+    return (
+        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(alternative)}"'
+        f' width="{width}" height="{height}" style="max-width:{width}px">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _nothing(text: str) -> str:
+    return f'<p class="soft">{text}</p>'
+
+
+def _summary(content: ReportContent) -> str:
+    tiles: list[tuple[str, str]] = []
+    if content.rows is not None:
+        tiles.append((count(content.rows), "rows in the catalogue"))
+    if content.steps:
+        slowest = max(content.steps, key=lambda step: step.seconds)
+        tiles.append(
+            (
+                duration(sum(step.seconds for step in content.steps)),
+                f"in {several(len(content.steps), 'step')}",
+            )
+        )
+        tiles.append((duration(slowest.seconds), f"slowest step: {escape(slowest.name)} ({escape(slowest.kind)})"))
+        tiles.append((count(sum(step.rejected for step in content.steps)), "rows rejected"))
+    if content.evaluations:
+        models = len({each.model for each in content.evaluations})
+        tiles.append((count(models), "model compared" if models == 1 else "models compared"))
+    cells = "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for value, name in tiles)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in content.notes)
+    html = f'<div class="tiles">{cells}</div>' if cells else ""
+    html += f'<h3>Notes</h3><ul class="notes">{notes}</ul>' if notes else ""
+    return html or _nothing("Nothing was recorded for this run.")
+
+
+def _steps(content: ReportContent, dpi: int) -> str:
+    if not content.steps:
+        return _nothing("No steps were recorded.")
+    caption = "Left: rows in (grey), out (blue) and rejected. Right: wall-clock time and rows read per second."
+    listed = "; ".join(f"{s.name} {count(s.rows_in)} in, {count(s.rows_out)} out" for s in content.steps)
+    return _picture(plot_steps(content.steps), f"Rows through each step: {listed}", caption, dpi) + step_table(
+        content.steps
+    )
+
+
+def _evaluations(content: ReportContent, numbers: list[EvaluationNumbers], dpi: int) -> str:
+    if not content.evaluations:
+        return _nothing("No model was compared with labels or truth.")
+    html = [evaluation_table(content.evaluations, numbers)]
+    compared = comparison_table(content.evaluations, numbers)
+    html += ["<h3>Beside other methods</h3>", compared] if compared else []
+    html.append("<h3>Residuals of each model</h3>")
+    html.append(
+        "<p>Left: estimate against reference. Middle: residuals (predicted − true) with the fitted Gaussian. "
+        "Right: residuals against the reference, with their median and robust σ in bins.</p>"
+    )
+    for evaluation in content.evaluations:
+        text = describe(evaluation)
+        complete = len(pairs(evaluation)[0]) > 0
+        html.append(
+            _picture(plot_residuals(evaluation), text, escape(text), dpi) if complete else _nothing(escape(text))
+        )
+    trending = [evaluation for evaluation in content.evaluations if has_trend(evaluation)]
+    if trending:
+        html.append("<h3>Bias and σ against each label</h3>")
+        caption = "Robust σ (above) and median residual (below) in bins of 10 stars or more."
+        html.append(_picture(plot_trends(trending), "Bias and sigma against each label", caption, dpi))
+    return "\n".join(html)
+
+
+def _importances(content: ReportContent, dpi: int) -> str:
+    if not content.importances:
+        return _nothing("No model tells how much each input matters.")
+    caption = "Share of the variance that each input removes in the forest (mean decrease in impurity)."
+    return _picture(plot_importances(content.importances), "Importance of the inputs of each model", caption, dpi)
+
+
+def _stars(content: ReportContent, dpi: int) -> str:
+    if content.stars is None or content.stars.num_rows == 0:
+        return _nothing("No stars to draw.")
+    figures = star_figures(
+        content.stars,
+        colour_column=content.colour_column,
+        absolute_column=content.absolute_column,
+        class_names=content.class_names,
+    )
+    if not figures:
+        return _nothing("The sample has none of the columns that the diagrams need.")
+    sample = f"<p>Drawn from a sample of {several(content.stars.num_rows, 'row')} of the catalogue.</p>"
+    return sample + "".join(_picture(drawn, CAPTIONS[name], CAPTIONS[name], dpi) for name, drawn in figures.items())
+
+
+def _sky(content: ReportContent, dpi: int) -> str:
+    if content.sky is None or int(content.sky.counts.sum()) == 0:
+        return _nothing("No sky counts.")
+    caption = (
+        f"{several(int(content.sky.counts.sum()), 'row')} in HEALPix pixels of order {content.sky.order} "
+        f"({several(int((content.sky.counts > 0).sum()), 'pixel')} filled); equatorial "
+        "Mollweide projection, right ascension grows to the left."
+    )
+    return _picture(plot_sky(content.sky), "Sky map of the counts", caption, dpi)
+
+
+def _flags(content: ReportContent) -> str:
+    if not content.flag_counts:
+        return _nothing("No flags were counted.")
+    return flag_rows(content.flag_counts, content.rows)
+
+
+def _reproduce(content: ReportContent) -> str:
+    parts: list[tuple[bool, Callable[[], str]]] = [
+        (
+            bool(content.versions),
+            lambda: "<h3>Versions</h3>" + name_table(content.versions, "Package", "Version"),
+        ),
+        (bool(content.digests), lambda: "<h3>Digests</h3>" + name_table(content.digests, "Of", "SHA-256")),
+        (
+            bool(content.job_text),
+            lambda: (
+                "<h3>Job</h3><details><summary>The job as run (YAML)</summary><pre><code>"
+                f"{escape(content.job_text)}</code></pre></details>"
+            ),
+        ),
+    ]
+    return "".join(make() for present, make in parts if present) or _nothing("No job was recorded.")

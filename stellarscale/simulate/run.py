@@ -1,0 +1,238 @@
+"""Make the mock sky chunk by chunk and write every survey's files, the truth and the manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from stellarscale.simulate import dust, gaia, galaxy, galex, sages, spectra, stars
+from stellarscale.simulate.allwise import observe_allwise
+from stellarscale.simulate.files import FitsTable, GzipText, write_parquet
+from stellarscale.simulate.plan import SkyPlan
+from stellarscale.simulate.sky import draw_stars
+from stellarscale.simulate.truth import TRUTH_SCHEMA, truth_table
+from stellarscale.simulate.twomass import observe_twomass
+
+SURVEYS = (
+    "sages_dr1",
+    "gaia_dr3",
+    "twomass_psc",
+    "allwise",
+    "galex_guvcat",
+    "lamost_lrs_stellar",
+    "apogee_dr17",
+    "rave_dr5",
+)
+_FITS = {
+    "sages_dr1": ("sages/dr1-uv.fits", sages.DTYPE, sages.UNITS),
+    "galex_guvcat": ("galex/GUVcat_AIS.fits", galex.DTYPE, galex.UNITS),
+    "lamost_lrs_stellar": (
+        "lamost/dr10_v2.0_LRS_stellar.fits.gz", spectra.LAMOST_DTYPE, spectra.LAMOST_UNITS,
+    ),
+    "apogee_dr17": ("apogee/allStar-dr17-synspec_rev1.fits", spectra.APOGEE_DTYPE, {}),
+}  # fmt: skip
+_RAVE = "rave/RAVE_DR5.csv.gz"
+
+
+@dataclass
+class _ChunkResult:
+    """What one chunk hands to the single writer: FITS rows, the truth, and the files it wrote itself."""
+
+    records: dict[str, NDArray]
+    rave: dict[str, pa.Array | pa.Scalar]
+    rave_rows: int
+    truth: pa.Table
+    files: list[tuple[str, str, int]]
+    extra: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def simulate_sky(
+    *,
+    rows: int,
+    seed: int,
+    out: str | os.PathLike[str],
+    workers: int = 2,
+    chunk_rows: int = 100_000,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict:
+    """Write a mock sky in the surveys' own file formats, with the truth beside it.
+
+    Parameters
+    ----------
+    rows : int
+        Number of true stars; every survey sees some of them.
+    seed : int
+        Seed of every random stream. The sky depends on (rows, seed, chunk_rows), not on ``workers``.
+    out : path
+        Folder to fill: one folder per survey, ``truth/truth.parquet``, ``dust/`` and ``manifest.json``.
+    workers : int
+        Threads; each holds one chunk in memory.
+    chunk_rows : int
+        Stars made at a time.
+    progress : callable, optional
+        Called with (stars done, stars in all) after each chunk.
+
+    Returns
+    -------
+    dict
+        The manifest (``rows``, ``seed``, ``surveys``: by schema name the ``files`` relative to ``out``,
+        ``rows_per_file``, ``rows``, ``expected_rejects`` and ``duplicate_ids``; ``truth``, ``dust``), plus
+        ``out`` and ``seconds``.
+
+    Raises
+    ------
+    InputError
+        When ``rows`` or ``seed`` cannot be used.
+    """
+    started = time.perf_counter()
+    plan, folder = SkyPlan(rows=rows, seed=seed, chunk_rows=chunk_rows), Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    surveys: dict[str, dict] = {name: {"files": [], "rows_per_file": [], "extra": {}} for name in SURVEYS}
+    with ExitStack() as stack:
+        sinks = _Sinks(folder, stack)
+        for chunk, result in _in_order(plan, folder, max(workers, 1)):
+            sinks.append(result)
+            _tally(surveys, result)
+            if progress is not None:
+                progress(plan.bounds(chunk)[1], rows)
+    for name, (path, _, _) in _FITS.items():
+        surveys[name]["files"], surveys[name]["rows_per_file"] = [path], [sinks.fits[name].rows]
+    surveys["rave_dr5"] |= {"files": [_RAVE], "rows_per_file": [sinks.rave.rows]}
+    maps = [str(path.relative_to(folder)) for path in dust.write_sfd_maps(folder / "dust")]
+    manifest = _manifest(plan, surveys, maps)
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return manifest | {"out": str(folder), "seconds": time.perf_counter() - started}
+
+
+class _Sinks:
+    """The files that grow over all chunks."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.fits = {
+            name: stack.enter_context(FitsTable(folder / path, dtype, units=units))
+            for name, (path, dtype, units) in _FITS.items()
+        }
+        self.rave = stack.enter_context(GzipText(folder / _RAVE, header=",".join(spectra.RAVE_COLUMNS) + "\n"))
+        (folder / "truth").mkdir(exist_ok=True)
+        self.truth = stack.enter_context(pq.ParquetWriter(folder / "truth" / "truth.parquet", TRUTH_SCHEMA))
+
+    def append(self, result: _ChunkResult) -> None:
+        """Write one chunk to every growing file."""
+        for name, records in result.records.items():
+            self.fits[name].append(records)
+        self.rave.append(result.rave, result.rave_rows)
+        self.truth.write_table(result.truth, row_group_size=100_000)
+
+
+def _in_order(plan: SkyPlan, folder: Path, workers: int) -> Iterator[tuple[int, _ChunkResult]]:
+    """Chunks made by threads, handed out in order, never more than ``workers`` in memory at once."""
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        waiting: deque[tuple[int, Future[_ChunkResult]]] = deque()
+        for chunk in range(plan.chunks):
+            waiting.append((chunk, pool.submit(_make_chunk, plan, chunk, folder)))
+            if len(waiting) >= workers:
+                number, future = waiting.popleft()
+                yield number, future.result()
+        while waiting:
+            number, future = waiting.popleft()
+            yield number, future.result()
+
+
+def _make_chunk(plan: SkyPlan, chunk: int, folder: Path) -> _ChunkResult:
+    """Draw one chunk, observe it with every survey and write the files that belong to it alone."""
+    sky = draw_stars(plan, chunk)
+    files: list[tuple[str, str, int]] = []
+    gaia_columns, gaia_rows = gaia.observe_gaia(sky, plan, chunk)
+    files += _write_gaia(gaia_columns, len(gaia_rows), plan, chunk, folder)
+    psc, psc_rows, psc_extra = observe_twomass(sky, plan, chunk)
+    name = f"twomass/psc_{_letters(chunk)}.gz"
+    with GzipText(folder / name, separator="|", null="\\N") as text:
+        text.append(psc, len(psc_rows) + sum(psc_extra.values()))
+    files.append(("twomass_psc", name, text.rows))
+    wise, _ = observe_allwise(sky, plan, chunk)
+    name = f"allwise/allwise_{chunk:05d}.parquet"
+    write_parquet(wise, folder / name)
+    files.append(("allwise", name, wise.num_rows))
+    uv, uv_rows, uv_extra = sages.observe_sages(sky, plan, chunk)
+    records = {"sages_dr1": uv, "galex_guvcat": galex.observe_galex(sky, plan, chunk)[0]}
+    records["lamost_lrs_stellar"] = spectra.observe_lamost(sky, plan, chunk)[0]
+    records["apogee_dr17"] = spectra.observe_apogee(sky, plan, chunk)[0]
+    rave, rave_rows = spectra.observe_rave(sky, plan, chunk)
+    return _ChunkResult(
+        records=records,
+        rave=rave,
+        rave_rows=len(rave_rows),
+        truth=truth_table(sky, in_gaia=gaia_rows, in_sages=uv_rows),
+        files=files,
+        extra={"sages_dr1": uv_extra, "twomass_psc": psc_extra},
+    )
+
+
+def _write_gaia(
+    columns: dict[str, pa.Array | pa.Scalar], n: int, plan: SkyPlan, chunk: int, folder: Path
+) -> list[tuple[str, str, int]]:
+    """One file per chunk, two when the whole sky is one chunk: a reader must always face several."""
+    parts = 2 if plan.chunks == 1 else 1
+    edges = np.linspace(0, n, parts + 1).astype(int)
+    written = []
+    for part in range(parts):
+        first, size = int(edges[part]), int(edges[part + 1] - edges[part])
+        number = chunk * parts + part
+        name = f"gaia/GaiaSource_{number:06d}-{number:06d}.csv.gz"
+        cells = {key: c if isinstance(c, pa.Scalar) else c.slice(first, size) for key, c in columns.items()}
+        with GzipText(folder / name, header=gaia.ecsv_header(list(columns)), null="null") as text:
+            text.append(cells, size)
+        written.append(("gaia_dr3", name, size))
+    return written
+
+
+def _letters(number: int) -> str:
+    """aaa, aab, ... as the 2MASS files are called."""
+    return "".join(chr(97 + number // 26**place % 26) for place in (2, 1, 0))
+
+
+def _tally(surveys: dict[str, dict], result: _ChunkResult) -> None:
+    for survey, name, rows in result.files:
+        surveys[survey]["files"].append(name)
+        surveys[survey]["rows_per_file"].append(rows)
+    for survey, kinds in result.extra.items():
+        extra = surveys[survey]["extra"]
+        for kind, count in kinds.items():
+            extra[kind] = extra.get(kind, 0) + count
+
+
+def _manifest(plan: SkyPlan, surveys: dict[str, dict], maps: list[str]) -> dict:
+    described = {}
+    for name, survey in surveys.items():
+        rejects = dict(survey["extra"])
+        repeated = rejects.pop("duplicate_id", 0)
+        described[name] = {
+            "files": survey["files"],
+            "rows_per_file": survey["rows_per_file"],
+            "rows": sum(survey["rows_per_file"]),
+            "expected_rejects": rejects,
+            "duplicate_ids": repeated,
+        }
+    clusters = [{"name": c.name, "fe_h": c.fe_h, "ra": c.ra_deg, "dec": c.dec_deg} for c in galaxy.CLUSTERS]
+    return {
+        "rows": plan.rows,
+        "seed": plan.seed,
+        "chunk_rows": plan.chunk_rows,
+        "surveys": described,
+        "truth": {"file": "truth/truth.parquet", "rows": plan.rows, "epoch": 2016.0},
+        "dust": maps,
+        "extinction": stars.EXTINCTION,
+        "clusters": clusters,
+    }

@@ -1,0 +1,149 @@
+"""Forest prediction: the packed kernel against scikit-learn, one core each, in pairs in one process.
+
+The forest is trained on the spot on mock photometry: ``--distinct`` trees, listed again until there are
+``--trees`` (the packed arrays hold every copy separately, so their memory is that of the whole forest).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import platform
+import resource
+import statistics
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+N_FEATURES = 15
+TOLERANCE = 1e-6  # of the label's unit
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Command-line options."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=131_072, help="rows to predict")
+    parser.add_argument("--trees", type=int, default=300)
+    # scikit-learn alone would spend most of the three minutes that a bench may take on training.
+    distinct = 30 if importlib.util.find_spec("sklearnex") else 10
+    parser.add_argument("--distinct", type=int, default=distinct, help="trees actually trained")
+    parser.add_argument("--train-rows", type=int, default=580_000)
+    parser.add_argument("--depth", type=int, default=17)
+    parser.add_argument("--missing", type=float, default=0.0, help="share of feature values that are NaN")
+    parser.add_argument("--repeats", type=int, default=5, help="pairs of timings")
+    parser.add_argument("--jobs", type=int, default=2, help="threads that train the forest")
+    parser.add_argument("--quick", action="store_true", help="a small forest and one pair")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(argv)
+    if options.quick:
+        options.rows, options.trees, options.train_rows, options.repeats = 20_000, options.distinct, 20_000, 1
+    return options
+
+
+def mock_stars(n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Correlated features (five hidden quantities behind fifteen columns) and a noisy label in kelvin."""
+    rng = np.random.default_rng(seed)
+    hidden = rng.normal(size=(n_rows, 5))
+    mixing = np.random.default_rng(0).normal(size=(5, N_FEATURES - 5))
+    x = np.column_stack([hidden, hidden @ mixing + 0.3 * rng.normal(size=(n_rows, N_FEATURES - 5))])
+    y = 5500 + 700 * np.sin(2 * hidden[:, 0]) + 300 * hidden[:, 1] * hidden[:, 2] + 100 * rng.normal(size=n_rows)
+    return x.astype(np.float32), y
+
+
+def build(options: argparse.Namespace) -> tuple[Any, str, float]:
+    """A scikit-learn forest of ``--trees`` trees, what trained it, and the seconds that took."""
+    from sklearn.ensemble import RandomForestRegressor
+
+    from stellarscale.models.fit import ForestConfig, fit_estimator
+
+    config = ForestConfig(
+        n_estimators=min(options.distinct, options.trees),
+        max_features=1 / 3,
+        max_depth=options.depth,
+        oob_score=False,
+        n_jobs=options.jobs,
+    )
+    started = time.perf_counter()
+    fitted, backend = fit_estimator(*mock_stars(options.train_rows, seed=1), config=config)
+    members = list(fitted.estimators_)
+    forest = RandomForestRegressor(n_estimators=options.trees, n_jobs=1)
+    forest.estimators_ = [members[k % len(members)] for k in range(options.trees)]
+    forest.n_features_in_, forest.n_outputs_ = N_FEATURES, 1
+    return forest, backend, time.perf_counter() - started
+
+
+def timed(function: Any, x: np.ndarray) -> tuple[float, float]:
+    """Wall-clock and processor seconds of one call."""
+    wall, processor = time.perf_counter(), time.process_time()
+    function(x)
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def largest_difference(forest: Any, ours: Any, x: np.ndarray) -> float:
+    """Largest disagreement in the mean (with scikit-learn) and in the spread over trees."""
+    mean, std = ours(x)
+    trees = np.array([member.tree_.predict(x)[:, 0] for member in forest.estimators_])
+    return max(float(np.abs(mean - forest.predict(x)).max()), float(np.abs(std - trees.std(axis=0)).max()))
+
+
+def compare(options: argparse.Namespace) -> dict[str, Any]:
+    """Build, check equality, then time in pairs."""
+    import numba
+    import sklearn
+
+    from stellarscale.kernels.forest import predict
+    from stellarscale.models.pack import pack
+
+    forest, backend, seconds = build(options)
+    packed = pack(forest)
+    x, _ = mock_stars(options.rows, seed=2)
+    x[np.random.default_rng(3).random(x.shape) < options.missing] = np.nan
+    peer, ours = forest.predict, lambda rows: predict(packed, rows)
+    difference = largest_difference(forest, ours, x[:4000])
+    pairs = [(timed(peer, x), timed(ours, x)) for _ in range(options.repeats)]
+    rate = {
+        name: statistics.median(options.rows / pair[side][0] for pair in pairs)
+        for side, name in enumerate(("sklearn", "stellarscale"))
+    }
+    return {
+        "trees": packed.n_trees,
+        "distinct_trees": min(options.distinct, options.trees),
+        "nodes": len(packed.nodes) - packed.n_trees,
+        "depth": int(packed.depth.max()),
+        "trained_by": backend,
+        "build_seconds": round(seconds, 1),
+        "rows": options.rows,
+        "model_mb": round((packed.nodes.nbytes + packed.leaf_values.nbytes) / 1e6, 1),
+        "largest_difference": difference,
+        "equal": difference <= TOLERANCE,
+        "rows_per_second": {name: round(value) for name, value in rate.items()},
+        "ratio_wall": round(statistics.median(peer[0] / own[0] for peer, own in pairs), 2),
+        "ratio_processor": round(statistics.median(peer[1] / own[1] for peer, own in pairs), 2),
+        "ratio_wall_each": [round(peer[0] / own[0], 2) for peer, own in pairs],
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "numba": numba.__version__,
+            "scikit-learn": sklearn.__version__,
+        },
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark; 0 when the results agree to 1e-6 of the label's unit."""
+    options = parse(argv)
+    result = compare(options)
+    if options.json:
+        print(json.dumps(result))
+    else:
+        for name, value in result.items():
+            print(f"{name:20s} {value}")
+    return 0 if result["equal"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,504 @@
+"""Survey files into a catalogue: rows are conserved, bytes do not depend on scheduling, mistakes are told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stellarscale.catalog import import_plan, importer, layout
+from stellarscale.catalog.import_plan import ImportConfig, plan_import, prepare_output
+from stellarscale.catalog.import_reduce import adaptive_partitions, plan_partitions, reduce_pixel
+from stellarscale.catalog.importer import (
+    REJECTS_FILE,
+    ImportSummary,
+    find_duplicates,
+    finish_import,
+    import_files,
+    reduce_partition,
+    spill_numbered,
+)
+from stellarscale.catalog.pixels import Pixel, adaptive_pixels
+from stellarscale.catalog.reader import StoredCatalog, open_stored, read_pixel
+from stellarscale.errors import CatalogError, ConfigError, InputError, RowCountError, SchemaError
+from stellarscale.flags import Flag
+from stellarscale.schema import SurveySchema
+
+COLUMNS: dict[str, Any] = {
+    "source_id": {"native": ["source_id"], "dtype": "int64", "required": True},
+    "ra": {"native": ["ra"], "dtype": "float64", "unit": "deg", "required": True},
+    "dec": {"native": ["dec"], "dtype": "float64", "unit": "deg", "required": True},
+    "mag": {"native": ["mag"], "dtype": "float32", "unit": "mag", "ucd": "phot.mag"},
+}
+
+
+def survey(**changes: Any) -> SurveySchema:
+    fields = {"name": "mock", "alias": "mk", "title": "a mock survey", "id": "source_id", "columns": COLUMNS}
+    return SurveySchema.model_validate({**fields, **changes})
+
+
+SCHEMA = survey()
+
+
+def table_of(ids: Sequence[int | None], ra: Iterable[float], dec: Iterable[float]) -> pa.Table:
+    ids = pa.array(list(ids), type=pa.int64())
+    mag = np.arange(len(ids), dtype=np.float32)
+    return pa.table({"source_id": ids, "ra": np.array(ra, float), "dec": np.array(dec, float), "mag": mag})
+
+
+def random_table(rows: int, seed: int, *, first: int = 0) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    return table_of(range(first, first + rows), rng.uniform(0, 360, rows), rng.uniform(-90, 90, rows))
+
+
+def write_files(directory: Path, tables: Sequence[pa.Table]) -> list[Path]:
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = [directory / f"part{number}.parquet" for number in range(len(tables))]
+    for path, table in zip(paths, tables, strict=True):
+        pq.write_table(table, path)
+    return paths
+
+
+def files_under(root: Path) -> dict[str, bytes]:
+    """Every data file of a catalogue; the properties hold a date and are left out."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and "properties" not in path.name
+    }
+
+
+def rows_of(catalog: StoredCatalog) -> list[dict[str, Any]]:
+    return [row for pixel in catalog.pixels for row in read_pixel(catalog, pixel).to_pylist()]
+
+
+def partition_files(catalog: StoredCatalog) -> Iterator[tuple[Pixel, pa.Table]]:
+    """Partitions as they are on disk, past the reader's own sorting."""
+    for pixel in catalog.pixels:
+        yield pixel, pq.ParquetFile(layout.pixel_path(catalog.root, pixel)).read()
+
+
+def thread_mapper(function: Any, items: Sequence[Any]) -> list[Any]:
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(function, items))
+
+
+def backwards(function: Any, items: Sequence[Any]) -> list[Any]:
+    """Runs the last item first, gives the results in order."""
+    return [function(item) for item in reversed(items)][::-1]
+
+
+POSITIONS = st.tuples(
+    st.one_of(st.sampled_from([0.0, 45.0, 359.999, np.nan]), st.floats(0, 359.99)),
+    st.one_of(st.sampled_from([-90.0, 0.0, 90.0, np.nan]), st.floats(-90, 90)),
+)
+ROWS = st.tuples(st.one_of(st.none(), st.integers(0, 12), st.integers(-(2**63), 2**63 - 1)), POSITIONS)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    files=st.lists(st.lists(ROWS, max_size=25), min_size=1, max_size=4),
+    batch_rows=st.integers(1, 12),
+    max_rows=st.integers(1, 10),
+    min_order=st.integers(0, 2),
+    finest_order=st.integers(2, 5),
+    hashes_at_once=st.integers(1, 20),
+)
+def test_every_row_arrives_once_where_it_belongs(
+    tmp_path_factory: pytest.TempPathFactory, files: list[list[Any]], **numbers: int
+) -> None:
+    base = tmp_path_factory.mktemp("import")
+    tables = [table_of([i for i, _ in rows], [p[0] for _, p in rows], [p[1] for _, p in rows]) for rows in files]
+    config = ImportConfig(**numbers)
+    summary = import_files(write_files(base / "in", tables), SCHEMA, base / "out", config)
+    rows = [row for part in files for row in part]
+    good = [(i, p) for i, p in rows if np.isfinite(p).all()]
+    assert (summary.rows_in, summary.rows_out) == (len(rows), len(good))
+    assert summary.rejected == len(rows) - len(good)
+    catalog = open_stored(base / "out")
+    stored = rows_of(catalog)
+    assert Counter((row["source_id"], row["ra"], row["dec"]) for row in stored) == Counter((i, *p) for i, p in good)
+    times = Counter(i for i, _ in good if i is not None)
+    for row in stored:
+        assert bool(row["quality_flags"] & Flag.DUPLICATE_ID) == (times[row["source_id"]] > 1)
+    assert summary.duplicates == sum(count for count in times.values() if count > 1)
+    assert summary.null_ids == sum(i is None for i, _ in good)
+    for pixel, table in partition_files(catalog):
+        keys = table["_healpix_29"].to_numpy()
+        assert (np.diff(keys) >= 0).all()
+        assert pixel.first <= keys[0] <= keys[-1] < pixel.last
+        assert min_order_holds(pixel, config)
+        assert len(keys) <= config.max_rows or pixel.order == config.finest_order
+    shutil.rmtree(base)
+
+
+def min_order_holds(pixel: Pixel, config: ImportConfig) -> bool:
+    return config.min_order <= pixel.order <= config.finest_order
+
+
+@given(
+    filled=st.dictionaries(st.integers(0, 12 * 4**4 - 1), st.integers(1, 40), max_size=60),
+    max_rows=st.integers(1, 200),
+    min_order=st.integers(0, 4),
+)
+def test_sparse_cut_is_the_dense_one(filled: dict[int, int], max_rows: int, min_order: int) -> None:
+    pixels = np.array(sorted(filled), dtype=np.int64)
+    counts = np.array([filled[pixel] for pixel in sorted(filled)], dtype=np.int64)
+    dense = np.zeros(12 * 4**4, dtype=np.int64)
+    dense[pixels] = counts
+    expected = adaptive_pixels(dense, max_rows=max_rows, min_order=min_order)
+    assert adaptive_partitions(pixels, counts, 4, max_rows=max_rows, min_order=min_order) == expected
+
+
+def test_bytes_do_not_depend_on_scheduling_or_batches(tmp_path: Path) -> None:
+    tables = [random_table(400, seed, first=300 * seed) for seed in range(3)]
+    same_place = table_of(range(50), [10.0] * 50, [20.0] * 50)
+    paths = write_files(tmp_path / "in", [*tables, same_place, same_place])
+    plain = ImportConfig(max_rows=150, batch_rows=97)
+    import_files(paths, SCHEMA, tmp_path / "plain", plain)
+    expected = files_under(tmp_path / "plain")
+    assert sum(name.endswith(".parquet") for name in expected) > 8
+    variants = {
+        "threads": (ImportConfig(max_rows=150, batch_rows=97, threads=16), thread_mapper),
+        "backwards": (plain, backwards),
+        "batches": (ImportConfig(max_rows=150, batch_rows=11), map),
+        "hashes": (ImportConfig(max_rows=150, batch_rows=1000, hashes_at_once=100), map),
+    }
+    for name, (config, mapper) in variants.items():
+        import_files(paths, SCHEMA, tmp_path / name, config, mapper=mapper)
+        assert files_under(tmp_path / name) == expected, name
+
+
+def test_ties_keep_the_order_of_files_and_rows(tmp_path: Path) -> None:
+    first = table_of([9, 7, 8], [10.0] * 3, [20.0] * 3)
+    second = table_of([3, 1, 2], [10.0] * 3, [20.0] * 3)
+    paths = write_files(tmp_path / "in", [first, second])
+    import_files(paths, SCHEMA, tmp_path / "out", ImportConfig(batch_rows=2))
+    assert [row["source_id"] for row in rows_of(open_stored(tmp_path / "out"))] == [9, 7, 8, 3, 1, 2]
+    import_files(paths[::-1], SCHEMA, tmp_path / "other", ImportConfig(batch_rows=2))
+    assert [row["source_id"] for row in rows_of(open_stored(tmp_path / "other"))] == [3, 1, 2, 9, 7, 8]
+
+
+def test_values_units_and_properties_reach_the_catalogue(tmp_path: Path) -> None:
+    moving = survey(
+        columns={
+            **COLUMNS,
+            "pmra": {"native": ["pmra"], "unit": "mas/yr"},
+            "pmdec": {"native": ["pmdec"], "unit": "mas/yr"},
+        },
+        motion={"pmra": "pmra", "pmdec": "pmdec"},
+        epoch={"year": 2016.0},
+    )
+    table = (
+        random_table(30, 1).append_column("pmra", pa.array(np.ones(30))).append_column("pmdec", pa.array(np.ones(30)))
+    )
+    paths = write_files(tmp_path / "in", [table])
+    import_files(paths, moving, tmp_path / "out")
+    catalog = open_stored(tmp_path / "out")
+    extra = catalog.properties.extra
+    expected = {
+        "alias": "mk",
+        "survey": "mock",
+        "id": "source_id",
+        "epoch_yr": "2016.0",
+        "pmra": "pmra",
+        "pmdec": "pmdec",
+        "rows_in": "30",
+        "rejected": "0",
+        "duplicates": "0",
+    }
+    assert {name: extra[f"stellarscale_{name}"] for name in expected} == expected
+    assert "stellarscale_placeholder_positions" not in extra
+    assert (catalog.properties.rows, catalog.properties.ra) == (30, "ra")
+    assert catalog.schema.names == [
+        "_healpix_29",
+        "source_id",
+        "ra",
+        "dec",
+        "mag",
+        "pmra",
+        "pmdec",
+        "quality_flags",
+    ]
+    assert catalog.schema.field("mag").metadata == {b"unit": b"mag", b"ucd": b"phot.mag"}
+    mags = dict(zip(table["source_id"].to_pylist(), table["mag"].to_pylist(), strict=True))
+    assert {row["source_id"]: row["mag"] for row in rows_of(catalog)} == mags
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_rows_without_ids_or_positions_get_them_across_files(tmp_path: Path, kind: str) -> None:
+    nameless = survey(
+        id="row",
+        position={"placeholder": True},
+        columns={"row": {"dtype": "int64", "derive": {"function": "row_number"}}, "mag": COLUMNS["mag"]},
+    )
+    paths = [tmp_path / f"{number}.{kind}" for number in range(2)]
+    for path in paths:
+        table = random_table(20, 3).select(["mag"])
+        _ = pq.write_table(table, path) if kind == "parquet" else pcsv.write_csv(table, path)
+    summary = import_files(paths, nameless, tmp_path / "out", ImportConfig(batch_rows=6))
+    assert (summary.rows_out, summary.duplicates) == (40, 0)
+    catalog = open_stored(tmp_path / "out")
+    assert catalog.properties.extra["stellarscale_placeholder_positions"] == "true"
+    numbers = sorted(row["row"] for row in rows_of(catalog))
+    second = 20 if kind == "parquet" else 1 << 32
+    assert numbers == [*range(20), *range(second, second + 20)]
+
+
+def test_text_ids_are_compared_across_files(tmp_path: Path) -> None:
+    named = survey(columns={**COLUMNS, "source_id": {"native": ["source_id"], "dtype": "string"}})
+    base = random_table(4, 1)
+    names = [["a", "b", None, "J1200+3000"], ["J1200+3000", "c", None, "aa"]]
+    tables = [base.set_column(0, "source_id", pa.array(part)) for part in names]
+    summary = import_files(write_files(tmp_path / "in", tables), named, tmp_path / "out")
+    assert (summary.duplicates, summary.null_ids) == (2, 2)
+    flagged = [row["source_id"] for row in rows_of(open_stored(tmp_path / "out")) if row["quality_flags"]]
+    assert flagged == ["J1200+3000"] * 2
+
+
+def test_a_file_without_rows_among_others_is_no_trouble(tmp_path: Path) -> None:
+    tables = [random_table(10, 1), random_table(0, 1), random_table(10, 2, first=10)]
+    summary = import_files(write_files(tmp_path / "in", tables), SCHEMA, tmp_path / "out")
+    assert (summary.files, summary.rows_out, summary.rejected) == (3, 20, 0)
+    assert not (tmp_path / "out" / REJECTS_FILE).exists()
+
+
+@pytest.mark.parametrize("rows", [0, 12])
+def test_no_good_row_makes_an_empty_catalogue(tmp_path: Path, rows: int) -> None:
+    bad = table_of(range(rows), [np.nan] * rows, [5.0] * rows)
+    summary = import_files(write_files(tmp_path / "in", [bad]), SCHEMA, tmp_path / "out", ImportConfig(batch_rows=5))
+    assert (summary.rows_in, summary.rows_out, summary.rejected, summary.partitions) == (rows, 0, rows, 0)
+    catalog = open_stored(tmp_path / "out")
+    assert (catalog.pixels, catalog.properties.rows) == ((), 0)
+    assert "mag" in catalog.schema.names
+
+
+def test_rejects_of_all_files_are_kept(tmp_path: Path) -> None:
+    tables = [
+        table_of([1, 2, 3], [np.nan, 5, 5], [5, 5, np.inf]),
+        random_table(3, 1),
+        table_of([7], [1], [91]),
+    ]
+    paths = write_files(tmp_path / "in", tables)
+    summary = import_files(paths, SCHEMA, tmp_path / "out", ImportConfig(batch_rows=2))
+    rejects = pq.read_table(tmp_path / "out" / REJECTS_FILE)
+    assert rejects.num_rows == summary.rejected == 3
+    assert [(Path(row["file"]).name, row["row"], row["id"]) for row in rejects.to_pylist()] == [
+        ("part0.parquet", 0, "1"),
+        ("part0.parquet", 2, "3"),
+        ("part2.parquet", 0, "7"),
+    ]
+
+
+def test_an_interrupted_import_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = write_files(tmp_path / "in", [random_table(200, seed) for seed in range(3)])
+    config = ImportConfig(max_rows=60, batch_rows=50)
+    whole = import_files(paths, SCHEMA, tmp_path / "whole", config)
+    calls = 0
+
+    def dies_at_third(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return reduce_pixel(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(importer, "reduce_pixel", dies_at_third)
+        with pytest.raises(KeyboardInterrupt):
+            import_files(paths, SCHEMA, tmp_path / "out", config)
+    assert (tmp_path / "out" / ".stellarscale").is_dir()
+    with pytest.raises(CatalogError):
+        open_stored(tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr("stellarscale.catalog.spill.read_batches", None)  # every file must come from the spill
+        again = import_files(paths, SCHEMA, tmp_path / "out", config)
+    assert (again.rows_out, again.duplicates, again.bytes) == (whole.rows_out, whole.duplicates, whole.bytes)
+    assert files_under(tmp_path / "out") == files_under(tmp_path / "whole")
+
+
+def test_a_spill_that_died_halfway_is_made_again(tmp_path: Path) -> None:
+    paths = write_files(tmp_path / "in", [random_table(50, 1), random_table(50, 2, first=50)])
+    plan = plan_import(paths, SCHEMA)
+    spill_dir = prepare_output(plan, tmp_path / "out")
+    spill_numbered(0, plan=plan, spill_dir=spill_dir)
+    torn = spill_dir / ".000001.0123"
+    torn.mkdir()
+    (torn / "rows.arrow").write_bytes(b"ARROW1")
+    summary = import_files(paths, SCHEMA, tmp_path / "out")
+    assert summary.rows_out == 100
+    assert not (tmp_path / "out" / ".stellarscale").exists()
+
+
+def test_nothing_but_the_catalogue_is_left(tmp_path: Path) -> None:
+    import_files(write_files(tmp_path / "in", [random_table(50, 1)]), SCHEMA, tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"dataset", "hats.properties", "properties", "partition_info.csv", "skymap.fits"}
+
+
+def test_an_interrupted_import_of_something_else_is_refused(tmp_path: Path) -> None:
+    paths = write_files(tmp_path / "in", [random_table(50, 1)])
+    prepare_output(plan_import(paths, SCHEMA), tmp_path / "out")
+    with pytest.raises(CatalogError, match=r"interrupted import.*--fresh"):
+        import_files(paths, SCHEMA, tmp_path / "out", ImportConfig(max_rows=10))
+
+
+def test_a_file_that_changed_stops_the_resume(tmp_path: Path) -> None:
+    paths = write_files(tmp_path / "in", [random_table(50, 1)])
+    prepare_output(plan_import(paths, SCHEMA), tmp_path / "out")
+    os.utime(paths[0], ns=(1, 1))
+    with pytest.raises(CatalogError, match="interrupted import"):
+        import_files(paths, SCHEMA, tmp_path / "out")
+
+
+def test_a_finished_catalogue_is_not_overwritten(tmp_path: Path) -> None:
+    paths = write_files(tmp_path / "in", [random_table(50, 1)])
+    import_files(paths, SCHEMA, tmp_path / "out")
+    before = files_under(tmp_path / "out")
+    with pytest.raises(CatalogError, match=r"finished catalogue.*dataset.*--fresh"):
+        import_files(paths, SCHEMA, tmp_path / "out")
+    assert files_under(tmp_path / "out") == before
+
+
+def test_other_peoples_files_are_never_touched(tmp_path: Path) -> None:
+    paths = write_files(tmp_path / "in", [random_table(5, 1)])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    with pytest.raises(CatalogError, match=r"something else.*thesis\.tex"):
+        import_files(paths, SCHEMA, tmp_path / "out")
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
+    with pytest.raises(InputError, match="is a file"):
+        import_files(paths, SCHEMA, tmp_path / "out" / "thesis.tex")
+
+
+def test_files_that_cannot_be_imported(tmp_path: Path) -> None:
+    (good,) = write_files(tmp_path, [random_table(5, 1)])
+    empty = tmp_path / "empty.parquet"
+    empty.touch()
+    cases: list[tuple[list[Path], str]] = [
+        ([], "no file to import"),
+        ([good, tmp_path / "absent"], "does not exist.*absent"),
+        ([tmp_path], "a directory"),
+        ([good, empty], r"empty\.parquet.*0 bytes"),
+        ([good, tmp_path / "." / good.name], "given twice"),
+    ]
+    for files, message in cases:
+        with pytest.raises(InputError, match=message):
+            import_files(files, SCHEMA, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_must_have_the_same_columns(tmp_path: Path) -> None:
+    paths = write_files(tmp_path / "in", [random_table(5, 1), random_table(5, 2).drop_columns(["mag"])])
+    message = r"part0\.parquet and .*part1\.parquet.*only in the first: mag; only in the second: none"
+    with pytest.raises(SchemaError, match=message):
+        import_files(paths, SCHEMA, tmp_path / "out")
+    with pytest.raises(SchemaError, match="dec"):
+        import_files(write_files(tmp_path, [random_table(5, 1).drop_columns(["dec"])]), SCHEMA, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"max_rows": 0}, "max_rows"),
+        ({"batch_rows": -1}, "batch_rows"),
+        ({"threads": 0}, "threads"),
+        ({"hashes_at_once": 0}, "hashes_at_once"),
+        ({"min_order": 5, "finest_order": 4}, "min_order 5"),
+        ({"min_order": -1}, "min_order -1"),
+        ({"finest_order": 13}, "finest_order 13"),
+    ],
+)
+def test_numbers_out_of_range(numbers: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ImportConfig(**numbers)
+
+
+def test_digest_follows_what_the_result_depends_on(tmp_path: Path) -> None:
+    paths = write_files(tmp_path, [random_table(5, 1), random_table(5, 2)])
+    digest = plan_import(paths, SCHEMA).digest
+    assert plan_import([str(path) for path in paths], SCHEMA, ImportConfig(threads=8)).digest == digest
+    others = [
+        plan_import(paths[:1], SCHEMA),
+        plan_import(paths[::-1], SCHEMA),
+        plan_import(paths, survey(alias="other")),
+        plan_import(paths, SCHEMA, ImportConfig(max_rows=7)),
+        plan_import(paths, SCHEMA, ImportConfig(write=import_plan.WriteOptions(level=1))),
+    ]
+    assert len({digest, *(plan.digest for plan in others)}) == 6
+
+
+def test_threads_go_into_files_only_when_files_are_few(tmp_path: Path) -> None:
+    paths = write_files(tmp_path, [random_table(5, seed) for seed in range(3)])
+    config = ImportConfig(threads=4)
+    assert [plan_import(paths[:n], SCHEMA, config).threads_per_file for n in (1, 2, 3)] == [4, 2, 1]
+
+
+def spilled(tmp_path: Path) -> tuple[Any, Path, list[Any]]:
+    paths = write_files(tmp_path / "in", [random_table(40, 1), random_table(40, 2)])
+    plan = plan_import(paths, SCHEMA, ImportConfig(max_rows=30))
+    spill_dir = prepare_output(plan, tmp_path / "out")
+    return plan, spill_dir, [spill_numbered(number, plan=plan, spill_dir=spill_dir) for number in range(2)]
+
+
+def test_a_partition_with_other_rows_than_counted_is_an_error(tmp_path: Path) -> None:
+    plan, spill_dir, records = spilled(tmp_path)
+    pixel, rows = plan_partitions(records, plan, spill_dir)[0]
+    find_duplicates(records, plan, spill_dir)
+    with pytest.raises(RowCountError, match=rf"partition {pixel}.*Seen: {rows}\. Needed: {rows + 1}\."):
+        reduce_pixel(pixel, rows + 1, plan, spill_dir, tmp_path / "out")
+    assert not (tmp_path / "out" / "dataset").exists()
+
+
+def test_counts_that_do_not_add_up_are_an_error(tmp_path: Path) -> None:
+    plan, spill_dir, records = spilled(tmp_path)
+    counts = records[0].files(spill_dir).counts
+    damaged = np.load(counts)
+    damaged[1, 0] += 5
+    np.save(counts, damaged)
+    with pytest.raises(RowCountError, match=r"Seen: 85\. Needed: 80\."):
+        plan_partitions(records, plan, spill_dir)
+
+
+def test_a_lost_partition_stops_the_end(tmp_path: Path) -> None:
+    plan, spill_dir, records = spilled(tmp_path)
+    root = tmp_path / "out"
+    partitions = plan_partitions(records, plan, spill_dir)
+    duplicates = find_duplicates(records, plan, spill_dir)
+    written = [reduce_partition(part, plan=plan, spill_dir=spill_dir, root=root) for part in partitions]
+    with pytest.raises(RowCountError, match=rf"{80 - partitions[-1].rows} written \+ 0 rejected.*80 rows read"):
+        finish_import(plan, root, spill_dir, records=records, written=written[:-1], duplicates=duplicates)
+    assert spill_dir.is_dir()
+    summary = finish_import(plan, root, spill_dir, records=records, written=written, duplicates=duplicates)
+    assert isinstance(summary, ImportSummary)
+    assert (summary.partitions, summary.bytes) == (len(partitions), sum(record.bytes for record in written))
+
+
+def test_a_partition_written_twice_has_the_same_bytes(tmp_path: Path) -> None:
+    plan, spill_dir, records = spilled(tmp_path)
+    partition = plan_partitions(records, plan, spill_dir)[0]
+    find_duplicates(records, plan, spill_dir)
+    first, second = (
+        reduce_partition(partition, plan=plan, spill_dir=spill_dir, root=tmp_path / "out") for _ in range(2)
+    )
+    assert first == second
+
+
+@pytest.mark.oracle
+def test_hats_accepts_the_catalogue(tmp_path: Path) -> None:
+    validation = pytest.importorskip("hats.io.validation")
+    tables = [random_table(300, 1), table_of([1], [np.nan], [0])]
+    import_files(write_files(tmp_path / "in", tables), SCHEMA, tmp_path / "out", ImportConfig(max_rows=100))
+    assert validation.is_valid_catalog(tmp_path / "out", strict=True, verbose=False)

@@ -1,0 +1,141 @@
+"""VOParquet metadata: astropy reads units, UCDs and descriptions back; what is no VOUnit is left out and told."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from astropy.io.votable import parse_single_table
+from astropy.io.votable import validate as votable_validate
+from astropy.table import Table
+from reference.mock_catalog import mock_table
+
+from stellarscale.catalog import votable
+from stellarscale.catalog.writer import write_table
+
+
+def field(name="x", kind=None, unit="", ucd="", description=""):
+    metadata = {b"unit": unit.encode(), b"ucd": ucd.encode(), b"description": description.encode()}
+    return pa.field(name, kind or pa.float64(), metadata=metadata)
+
+
+def parsed(*fields: pa.Field):
+    return parse_single_table(io.BytesIO(votable.build_votable(pa.schema(fields))))
+
+
+@pytest.mark.parametrize(
+    ("unit", "written"),
+    [("deg", "deg"), ("mas/yr", "mas.yr**-1"), ("km/s", "km.s**-1"), ("K", "K"), ("Angstrom", "Angstrom")],
+)
+def test_units_become_vounits(unit, written):
+    assert votable.vo_unit(unit) == written
+
+
+@pytest.mark.parametrize("unit", ["dex", "log(cm/s2)", "furlongs per fortnight", "%%"])
+def test_what_is_no_vounit_goes_into_the_description(unit):
+    assert votable.vo_unit(unit) is None
+    written, _, description = votable.describe(field(unit=unit, description="something"))
+    assert written is None
+    assert description == f"something (unit: {unit})"
+
+
+@pytest.mark.parametrize(
+    ("ucd", "valid"),
+    [
+        ("phys.temperature.effective", True),
+        ("stat.error;phot.mag", True),
+        ("pos.healpix", True),
+        ("pos.nonsense", False),
+        ("phot.mag em", False),
+    ],
+)
+def test_only_valid_ucds_are_written(ucd, valid):
+    assert votable.describe(field(ucd=ucd))[1] == (ucd if valid else None)
+
+
+def test_astropy_reads_the_fields_back():
+    table = parsed(
+        field("ra", unit="deg", ucd="pos.eq.ra;meta.main", description="right ascension, <ICRS> & more"),
+        field("spectrum", pa.list_(pa.float32(), 7)),
+        field("name", pa.string()),
+    )
+    ra, spectrum, name = table.fields
+    assert (ra.name, ra.ucd, str(ra.unit)) == ("ra", "pos.eq.ra;meta.main", "deg")
+    assert ra.description == "right ascension, <ICRS> & more"
+    assert (spectrum.datatype, spectrum.arraysize) == ("float", "7")
+    assert (name.datatype, name.arraysize) == ("char", "*")
+    assert len(table.array) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        (pa.bool_(), ("boolean", None)),
+        (pa.uint8(), ("unsignedByte", None)),
+        (pa.int8(), ("short", None)),
+        (pa.int16(), ("short", None)),
+        (pa.int32(), ("int", None)),
+        (pa.int64(), ("long", None)),
+        (pa.float16(), ("float", None)),
+        (pa.float32(), ("float", None)),
+        (pa.float64(), ("double", None)),
+        (pa.binary(16), ("unsignedByte", "16")),
+        (pa.binary(), ("unsignedByte", "*")),
+        (pa.large_string(), ("char", "*")),
+        (pa.dictionary(pa.int8(), pa.string()), ("char", "*")),
+        (pa.list_(pa.int32()), ("int", "*")),
+        (pa.struct([("a", pa.int8())]), None),
+        (pa.list_(pa.string()), None),
+        (pa.timestamp("us"), None),
+    ],
+)
+def test_datatypes(kind, shape):
+    assert votable.datatype_of(kind) == shape
+
+
+def test_a_document_is_built_once_per_schema(monkeypatch):
+    calls = []
+    build = votable.build_votable
+    monkeypatch.setattr(votable, "build_votable", lambda schema: calls.append(1) or build(schema))
+    schema = pa.schema([field("only_here", unit="mag")])
+    first = votable.vo_metadata(schema)
+    again = votable.vo_metadata(schema.with_metadata({b"other": b"thing"}))
+    assert first == again
+    assert len(calls) == 1
+    assert votable.vo_metadata(pa.schema([field("only_here", unit="K")])) != first
+
+
+def test_nothing_in_the_document_depends_on_the_day_or_the_library():
+    document = votable.build_votable(pa.schema([field()]))
+    assert b"astropy" not in document
+    assert b"<!--" not in document
+    assert b"<DATA" not in document
+
+
+def test_a_written_file_reads_as_votable_parquet(tmp_path: Path):
+    # astropy's reader stumbles over nulls, so only columns without any.
+    table = mock_table(50).select(["_healpix_29", "source_id", "ra", "dec", "pmra", "feh"])
+    path = tmp_path / "x.parquet"
+    write_table(path, table)
+    back = Table.read(path, format="parquet.votable")
+    assert str(back["pmra"].unit) == "mas / yr"
+    assert back["ra"].meta["ucd"] == "pos.eq.ra;meta.main"
+    assert back["feh"].description == "iron abundance (unit: dex)"
+    assert np.array_equal(back["source_id"], table.column("source_id").to_numpy())
+    assert pq.read_schema(path).metadata[votable.VERSION_KEY] == b"1.0"
+
+
+def test_the_document_is_valid_xml_by_the_standard(tmp_path: Path):
+    path = tmp_path / "x.xml"
+    path.write_bytes(votable.build_votable(mock_table(1).schema))
+    report = io.StringIO()
+    assert votable_validate(path, output=report), report.getvalue()
+    etree = pytest.importorskip("lxml.etree", reason="lxml validates against the standard's schema")
+    import astropy.io.votable
+
+    schema = Path(astropy.io.votable.__file__).parent / "data" / "VOTable.v1.4.xsd"
+    etree.XMLSchema(etree.parse(schema)).assertValid(etree.parse(path))

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from stellarscale.config import FeatureConfig, ModelSpec, Output
+from stellarscale.errors import SchemaError
+from stellarscale.flags import Flag
+from stellarscale.partition.predict import PredictConfig, output_schema, predict_partition
+from stellarscale.schema import load_product
+
+FEATURES = FeatureConfig.model_validate(
+    {
+        "bands": {"g": {"mag": "g_mag", "err": "g_err", "predict_err": 0.1}, "r": {"mag": "r_mag"}},
+        "parallax": {"value": "plx", "error": "plx_err", "predict_snr": 1},
+        "classes": {
+            "colour": "g-r",
+            "absolute": "g",
+            "rules": [{"name": "giant", "code": 0}, {"name": "dwarf", "code": 1}, {"name": "other", "code": 2}],
+        },
+    }
+)
+CONFIG = PredictConfig(
+    features=FEATURES,
+    inputs=("g_0", "r_0"),
+    models=(ModelSpec(label="teff", classes=("giant",)), ModelSpec(label="teff", classes=("dwarf",))),
+    output=Output(columns={"star": "id", "ra": "ra"}, colour_limit=("g_r_0", 1.5)),
+    product=load_product("sages"),
+)
+
+
+def rows(**columns):
+    base = {
+        "id": [7], "ra": [1.0], "g_err": [0.01], "plx": [5.0], "plx_err": [0.1], "g_0": [1.0], "r_0": [2.0],
+        "g_r_0": [0.5], "class_code": [1], "quality_flags": [0],
+    } | columns  # fmt: skip
+    length = max(len(values) for values in base.values())
+    types = {"id": pa.int64(), "class_code": pa.int8(), "quality_flags": pa.int32()}
+    table = {k: pa.array(v * length if len(v) == 1 else v, types.get(k, pa.float64())) for k, v in base.items()}
+    return pa.table({"_healpix_29": pa.array(range(length), pa.int64()), **table})
+
+
+def predictors():
+    return {"teff_giant": lambda x: (x[:, 0] * 100, x[:, 1]), "teff_dwarf": lambda x: (x[:, 0] * 1000, x[:, 1])}
+
+
+def test_each_class_goes_to_its_model():
+    result = predict_partition(rows(class_code=[1, 0, 1], g_0=[4.0, 5.0, 6.0]), CONFIG, predictors())
+    assert result["teff"].to_pylist() == [4000, 500, 6000]
+    assert result["teff_err"].to_pylist() == [2, 2, 2]
+    assert result["quality_flags"].to_pylist() == [0, 0, 0]
+    assert result["star"].to_pylist() == [7, 7, 7]
+
+
+@pytest.mark.parametrize(
+    "column, value, flag",
+    [
+        ("g_err", 0.2, Flag.FAILED_CUT),
+        ("g_err", None, Flag.FAILED_CUT),
+        ("plx", 0.05, Flag.LOW_PARALLAX_SNR),
+        ("g_0", None, Flag.MISSING_FEATURE),
+        ("g_r_0", 1.6, Flag.BEYOND_COLOUR_LIMIT),
+        ("class_code", 2, Flag.NO_MODEL_FOR_CLASS),
+        ("class_code", None, Flag.NO_MODEL_FOR_CLASS),
+    ],
+)
+def test_a_star_that_may_have_no_parameters_gets_none_and_a_reason(column, value, flag):
+    good = {"g_err": 0.01, "plx": 5.0, "g_0": 1.0, "g_r_0": 0.5, "class_code": 1}[column]
+    result = predict_partition(rows(**{column: [value, good]}), CONFIG, predictors())
+    assert result["teff"].to_pylist()[0] is None
+    assert result["teff_err"].to_pylist()[0] is None
+    assert result["teff"].to_pylist()[1] is not None
+    assert result["quality_flags"].to_pylist() == [int(flag), 0]
+
+
+def test_schema_is_declared_and_holds_for_no_rows():
+    table = rows()
+    schema = output_schema(table.schema, CONFIG)
+    assert schema.names == ["_healpix_29", "star", "ra", "teff", "teff_err", "quality_flags"]
+    assert predict_partition(table, CONFIG, predictors()).schema == schema
+    assert predict_partition(table.slice(0, 0), CONFIG, predictors()).schema == schema
+    assert schema.field("teff").metadata[b"unit"] == b"K"
+
+
+def test_rows_are_never_dropped():
+    table = rows(g_0=[np.nan if i % 3 else 1.0 for i in range(50)])
+    assert predict_partition(table, CONFIG, predictors()).num_rows == 50
+
+
+def test_predictors_get_contiguous_float32_of_usable_rows_only():
+    seen = []
+
+    def spy(x):
+        seen.append((x.dtype, x.flags.c_contiguous, len(x)))
+        return x[:, 0], x[:, 1]
+
+    predict_partition(rows(g_0=[1.0, None, 3.0]), CONFIG, {"teff_dwarf": spy, "teff_giant": spy})
+    assert seen == [(np.dtype(np.float32), True, 2)]
+
+
+def test_output_columns_without_a_source_are_told():
+    config = PredictConfig(**{**CONFIG.__dict__, "output": Output(columns={"x": "nowhere"})})
+    with pytest.raises(SchemaError, match="nowhere"):
+        output_schema(rows().schema, config)
+
+
+def test_a_class_that_lacks_a_model_for_one_parameter_is_flagged():
+    models = (ModelSpec(label="teff", classes=("dwarf",)), ModelSpec(label="logg", classes=("dwarf", "giant")))
+    config = PredictConfig(**{**CONFIG.__dict__, "models": models})
+    by_name = {"teff_dwarf": lambda x: (x[:, 0], x[:, 1]), "logg_dwarf_giant": lambda x: (x[:, 1], x[:, 0])}
+    result = predict_partition(rows(class_code=[1, 0]), config, by_name)
+    assert result["teff"].to_pylist() == [1.0, None]
+    assert result["logg"].to_pylist() == [2.0, 2.0]
+    assert result["quality_flags"].to_pylist() == [0, int(Flag.NO_MODEL_FOR_CLASS)]
+
+
+@pytest.mark.parametrize(
+    "output, message",
+    [
+        (Output(columns={"ra": "ra"}, colour_limit=("g_q_0", 1.5)), "g_q_0"),
+        (Output(columns={"teff": "ra"}), "names of predicted ones.*teff"),
+    ],
+)
+def test_a_wrong_output_is_told_before_any_work(output, message):
+    config = PredictConfig(**{**CONFIG.__dict__, "output": output})
+    with pytest.raises(SchemaError, match=message):
+        output_schema(rows().schema, config)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stellarscale.config import FeatureConfig, Training
+from stellarscale.partition.training import training_rows
+
+FEATURES = FeatureConfig.model_validate({"bands": {"g": {"mag": "g_mag", "err": "g_err", "train_err": 0.1}}})
+TRAINING = Training.model_validate(
+    {
+        "labels": {
+            "teff": {"column": "t", "error": "t_err", "max_error": 200},
+            "fe_h": {"column": "m", "range": [-5, 1]},
+        },
+        "inputs": ["g_0"],
+        "models": [{"label": "teff"}],
+    }
+)
+
+
+def table(rows):
+    columns = list(zip(*rows, strict=True)) if rows else [[]] * 5
+    names = ("g_0", "g_err", "t", "t_err", "m")
+    data = {name: pa.array(values, pa.float64()) for name, values in zip(names, columns, strict=True)}
+    return pa.table({"_healpix_29": pa.array(range(len(rows)), pa.int64()), **data})
+
+
+def test_each_cut_and_its_count():
+    rows = [
+        (1.0, 0.01, 5000.0, 50.0, -1.0),  # good
+        (1.0, 0.5, 5000.0, 50.0, -1.0),  # error of g
+        (None, 0.01, 5000.0, 50.0, -1.0),  # missing feature
+        (1.0, 0.01, 5000.0, 500.0, 9.0),  # no label: one has too large an error, the other is out of range
+        (1.0, 0.01, None, None, -2.0),  # one label is enough
+    ]
+    result, rejected = training_rows(table(rows), FEATURES, TRAINING)
+    assert rejected == {"error of g": 1, "missing feature": 1, "no label": 1}
+    assert result["_healpix_29"].to_pylist() == [0, 4]
+    assert result["label_teff"].to_pylist() == [5000.0, None]
+    assert result["label_fe_h"].to_pylist() == [-1.0, -2.0]
+
+
+values = st.one_of(st.none(), st.floats(-10, 10))
+
+
+@given(st.lists(st.tuples(values, values, values, values, values), max_size=30))
+def test_rows_are_conserved(rows):
+    result, rejected = training_rows(table(rows), FEATURES, TRAINING)
+    assert result.num_rows + sum(rejected.values()) == len(rows)
+    assert np.isfinite(result["g_0"].to_numpy()).all()

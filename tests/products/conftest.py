@@ -1,0 +1,36 @@
+"""A small mock sky and the demo job on it, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stellarscale.config import load_job
+from stellarscale.simulate import simulate_sky
+
+SMALL = (
+    "training.forest.n_estimators=12",
+    "training.forest.backend=sklearn",
+    "training.min_stars=10",
+    "catalogs.gaia.max_rows=3000",
+    "catalogs.sages.max_rows=3000",
+)
+
+
+@pytest.fixture(scope="session")
+def mock_sky(tmp_path_factory) -> Path:
+    """A sky of 6,000 stars in the surveys' own files."""
+    out = tmp_path_factory.mktemp("sky")
+    simulate_sky(rows=6000, seed=3, out=out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def small_job(mock_sky):
+    """The demo job on the small sky, for a given output directory."""
+
+    def make(out: Path, *overrides: str):
+        return load_job("demo", [f"data={mock_sky}", f"out={out}", *SMALL, *overrides])
+
+    return make

@@ -1,0 +1,60 @@
+"""The import as the engine runs it: stopped at its very end, it still ends well."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv
+import pytest
+
+from stellarscale.catalog.reader import open_stored
+from stellarscale.engine.ledger import Ledger
+from stellarscale.products import steps
+
+
+@pytest.fixture
+def stars(tmp_path):
+    rng = np.random.default_rng(8)
+    table = pa.table({"source_id": np.arange(500), "ra": rng.uniform(0, 360, 500), "dec": rng.uniform(-90, 90, 500)})
+    path = tmp_path / "stars.csv"
+    csv.write_csv(table, path)
+    return path
+
+
+def test_stopped_between_the_last_file_and_the_summary(stars, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+
+    def stop(self, summary):
+        raise KeyboardInterrupt
+
+    with steps.session("threads:1") as on:
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "finish", stop)
+            with pytest.raises(KeyboardInterrupt):
+                steps.import_survey(on, [stars], "user_table", out)
+        written = {path: path.stat().st_mtime_ns for path in out.rglob("Npix=*.parquet")}
+        summary = steps.import_survey(on, [stars], "user_table", out)
+    assert summary["written"] == open_stored(out).num_rows == 500
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("Npix=*.parquet")} == written
+    assert sorted(path.name for path in (out / ".stellarscale").iterdir()) == ["receipts", "run.json"]
+
+
+def test_stopped_while_the_spilled_rows_are_removed(stars, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+
+    real = shutil.rmtree
+
+    def stop(path, *args, **kwargs):
+        if path.name.startswith("removed-"):
+            raise KeyboardInterrupt
+        real(path, *args, **kwargs)
+
+    with steps.session("threads:1") as on:
+        with monkeypatch.context() as patch:
+            patch.setattr("stellarscale.catalog.importer.shutil.rmtree", stop)
+            with pytest.raises(KeyboardInterrupt):
+                steps.import_survey(on, [stars], "user_table", out)
+        assert steps.import_survey(on, [stars], "user_table", out)["resumed"]
+    assert sorted(path.name for path in (out / ".stellarscale").iterdir()) == ["receipts", "run.json"]
