@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "stellarscale"
-BASE = {"errors", "schema", "flags", "resources", "config", "__init__", ""}
+BASE = {"errors", "schema", "flags", "resources", "config", "settings", "__init__", ""}
 LAYERS: dict[str, set[str]] = {
     "kernels": set(),
     "surveys": {"kernels"},

@@ -1,0 +1,1 @@
+"""The parts of a job file, each as frozen, checked objects."""

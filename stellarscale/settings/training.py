@@ -1,0 +1,135 @@
+"""Settings of the training: labels and their sources, forests, errors, tuning, other methods."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from stellarscale.schema import Frozen
+from stellarscale.settings.matching import MatchStep
+
+
+class Label(Frozen):
+    """A stellar parameter to learn: its columns in the label catalogue, and the cut on its error."""
+
+    column: str
+    error: str | None = None
+    max_error: float | None = Field(None, gt=0)
+    range: tuple[float, float] | None = Field(None, description="values outside, offset applied, are no labels")
+    offset: float = Field(0.0, description="added to the values, to bring them to the scale of the training labels")
+    unit: str = ""
+
+
+class LabelSource(Frozen):
+    """A further catalogue of labels and what its stars are for (paper I, section 2.3).
+
+    ``extend`` adds stars to the training that no earlier source has; ``test`` stars never train.
+    """
+
+    role: Literal["extend", "test"]
+    match: MatchStep
+    labels: dict[str, Label] = Field(min_length=1)
+
+
+class Errors(Frozen):
+    """How the errors of a star are calibrated, and when a star counts as outside of the training sample."""
+
+    magnitude: str | None = Field(None, description="feature, e.g. `g_0`, on which the calibration depends")
+    magnitude_bins: int = Field(10, ge=1)
+    label_bins: int = Field(6, ge=1)
+    min_stars: int = Field(200, ge=20, description="cells of the calibration with fewer stars borrow from all")
+    novelty: tuple[str, ...] = Field((), description="inputs that tell a star outside of the sample; all if empty")
+    novelty_quantile: float = Field(0.999, gt=0.5, lt=1, description="share of training stars that count as inside")
+
+
+class Tuning(Frozen):
+    """A scan of hyper-parameters by out-of-bag score (paper I, Fig. 4), one Dask task per forest."""
+
+    models: tuple[str, ...] = Field((), description="names of models, e.g. `fe_h_dwarf`; all if empty")
+    n_estimators: tuple[int, ...] = (50, 100, 200, 300, 500, 750)
+    max_features: tuple[float | None, ...] = (0.33, 0.5, 0.75, None)
+    max_depth: tuple[int, ...] = (5, 8, 11, 13, 15, 17, 19, 22, 25)
+    repeats: int = Field(3, ge=1, description="forests of different seeds per depth")
+    max_stars: int = Field(50_000, ge=100, description="training stars, drawn at random, that the scan uses")
+
+
+class Comparator(Frozen):
+    """Another method trained and tested on the same split as the forests."""
+
+    name: str
+    kind: Literal["polynomial", "network", "extra_trees", "xgboost", "estimator"]
+    estimator: str | None = Field(
+        None, description="with kind `estimator`: e.g. `sklearn.neighbors.KNeighborsRegressor`"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="arguments of the method")
+
+    @model_validator(mode="after")
+    def _estimator_named(self) -> Comparator:
+        if (self.estimator is not None) != (self.kind == "estimator"):
+            raise ValueError("give `estimator` with kind `estimator`, and only then")
+        return self
+
+
+class ForestSettings(Frozen):
+    """Hyper-parameters of the forests (paper I, section 4)."""
+
+    n_estimators: int = Field(300, ge=1)
+    max_features: float | None = Field(None, gt=0, le=1, description="share tried at each split; null: all")
+    max_depth: int | None = Field(17, ge=1)
+    min_samples_leaf: int = Field(1, ge=1)
+    backend: Literal["auto", "sklearn", "sklearnex"] = "auto"
+
+
+class ModelSpec(Frozen):
+    """One forest: a label learned on the stars of some classes (all stars when empty)."""
+
+    label: str
+    classes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """File stem of the model."""
+        return "_".join([self.label, *self.classes])
+
+
+class Training(Frozen):
+    """What is learned from which labels."""
+
+    match: MatchStep | None = Field(None, description="how labels reach the stars; null: they are in the table")
+    labels: dict[str, Label]
+    sources: tuple[LabelSource, ...] = Field((), description="further label catalogues, in order of preference")
+    inputs: tuple[str, ...] = Field(min_length=1, description="feature columns, in the order of the model")
+    models: tuple[ModelSpec, ...] = Field(min_length=1)
+    forest: ForestSettings = ForestSettings()
+    errors: Errors = Errors()
+    comparators: tuple[Comparator, ...] = ()
+    tuning: Tuning | None = None
+    test_fraction: float = Field(0.2, gt=0, lt=1)
+    min_stars: int = Field(50, ge=2, description="fewer training stars than this for a model is an error")
+    compare_with_sklearn: bool = Field(False, description="fit plain scikit-learn on the same split and report it")
+
+    @model_validator(mode="after")
+    def _labels_exist(self) -> Training:
+        unknown = sorted({model.label for model in self.models} - set(self.labels))
+        if unknown:
+            raise ValueError(f"models of undeclared labels: {', '.join(unknown)}")
+        strange = sorted({label for source in self.sources for label in source.labels} - set(self.labels))
+        if strange:
+            raise ValueError(f"label sources give labels that training.labels does not declare: {', '.join(strange)}")
+        catalogs = [source.match.catalog for source in self.sources] + ([self.match.catalog] if self.match else [])
+        if len(set(catalogs)) < len(catalogs):
+            raise ValueError(f"a catalogue is named by two label sources: {', '.join(sorted(catalogs))}")
+        if set(self.errors.novelty) - set(self.inputs):
+            raise ValueError("errors.novelty names columns that are not among the inputs")
+        tuned = set(self.tuning.models if self.tuning else ()) - {model.name for model in self.models}
+        if tuned:
+            raise ValueError(f"tuning names models that the job does not have: {', '.join(sorted(tuned))}")
+        names = [comparator.name for comparator in self.comparators]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two comparators have one name: {', '.join(names)}")
+        for label in self.labels:
+            served = [name for model in self.models if model.label == label for name in model.classes or ("all",)]
+            if len(set(served)) < len(served) or ("all" in served and len(served) > 1):
+                raise ValueError(f"two models give {label} for the same class: {', '.join(served)}")
+        return self
