@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from stellarscale.catalog.reader import StoredCatalog, open_stored, read_pixel, 
 from stellarscale.catalog.spill import spill_file
 from stellarscale.catalog.subset import Subset
 from stellarscale.catalog.writer import WriteOptions, write_pixel
-from stellarscale.config import FeatureConfig, Training
+from stellarscale.config import FeatureConfig, Label
 from stellarscale.kernels import healpix
 from stellarscale.kernels.dust import ebv_sfd98, galactic
 from stellarscale.kernels.forest import predict
@@ -50,12 +51,14 @@ class MatchTask:
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """Features and cuts of a labelled catalogue, written as training rows."""
+    """Features and cuts of a labelled catalogue, written as training rows. ``keep`` are columns to carry along."""
 
     source: Path
     out: Path
     features: FeatureConfig
-    training: Training
+    inputs: tuple[str, ...]
+    labels: Mapping[str, Label]
+    keep: tuple[str, ...]
     subset: Subset | None = None
 
 
@@ -139,8 +142,7 @@ def training_pixel(task: TrainingTask, pixel: Pixel) -> Record:
     catalog = _stored(task.source)
     table = _within(read_pixel(catalog, pixel), task.subset, catalog)
     features = add_features(table, task.features, _ebv(table, task.features, catalog))
-    position = (catalog.properties.ra, catalog.properties.dec)
-    rows, rejected = training_rows(features, task.features, task.training, keep=position)
+    rows, rejected = training_rows(features, task.features, task.inputs, task.labels, keep=task.keep)
     written = write_pixel(task.out, pixel, rows)
     return {"rows_in": table.num_rows, "rejected": rejected, **_record(written)}
 

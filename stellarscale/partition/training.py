@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from stellarscale.config import FeatureConfig, Label, Training
+from stellarscale.config import FeatureConfig, Label
 from stellarscale.errors import SchemaError
 from stellarscale.partition.features import failed_cuts, floats, matrix
 
 
 def training_rows(
-    table: pa.Table, features: FeatureConfig, training: Training, *, keep: Sequence[str] = ()
+    table: pa.Table,
+    features: FeatureConfig,
+    inputs: Sequence[str],
+    labels: Mapping[str, Label],
+    *,
+    keep: Sequence[str] = (),
 ) -> tuple[pa.Table, dict[str, int]]:
     """Rows fit for training, and how many each cut took.
 
@@ -29,36 +34,36 @@ def training_rows(
     rejected : dict of str to int
         Rows lost by reason; a row counts for the first reason that holds, so rows in = rows out + sum.
     """
-    wanted = [name for label in training.labels.values() for name in (label.column, label.error) if name]
+    wanted = [name for label in labels.values() for name in (label.column, label.error) if name]
     missing = sorted(set(wanted) - set(table.schema.names))
     if missing:
         raise SchemaError(
             "label columns are missing",
-            where="training.labels",
+            where="the labels of the job",
             seen=", ".join(table.schema.names),
             needed=", ".join(missing),
-            cause="a typing error, or the prefix of training.match differs from the one in the names",
+            cause="a typing error, or the prefix of the match differs from the one in the names",
         )
     good = np.ones(table.num_rows, dtype=bool)
     rejected: dict[str, int] = {}
     reasons: dict[str, Any] = dict(failed_cuts(table, features, training=True))
-    reasons["missing feature"] = ~np.isfinite(matrix(table, training.inputs)).all(axis=1)
-    labels = {name: _label_values(table, label) for name, label in training.labels.items()}
-    reasons["no label"] = np.all([np.isnan(values) for values in labels.values()], axis=0)
+    reasons["missing feature"] = ~np.isfinite(matrix(table, inputs)).all(axis=1)
+    values = {name: _label_values(table, label) for name, label in labels.items()}
+    reasons["no label"] = np.all([np.isnan(column) for column in values.values()], axis=0)
     for reason, failed in reasons.items():
         lost = int((good & failed).sum())
         if lost:
             rejected[reason] = lost
         good &= ~failed
-    columns = ["_healpix_29", *keep, *training.inputs, *(["class_code"] if features.classes else [])]
+    columns = ["_healpix_29", *keep, *inputs, *(["class_code"] if features.classes else [])]
     result = table.select(list(dict.fromkeys(columns)))
-    for name, values in labels.items():
-        result = result.append_column(f"label_{name}", pa.array(values, mask=np.isnan(values)))
+    for name, column in values.items():
+        result = result.append_column(f"label_{name}", pa.array(column, mask=np.isnan(column)))
     return result.filter(pa.array(good)), rejected
 
 
 def _label_values(table: pa.Table, label: Label) -> np.ndarray:
-    values = floats(table, label.column).copy()
+    values = floats(table, label.column) + label.offset
     if label.error is not None and label.max_error is not None:
         values[~(floats(table, label.error) < label.max_error)] = np.nan
     if label.range is not None:

@@ -7,7 +7,6 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -15,19 +14,17 @@ from stellarscale.catalog.atomic import write_text
 from stellarscale.catalog.properties import CatalogProperties
 from stellarscale.catalog.reader import open_stored
 from stellarscale.catalog.subset import Subset, parse_subset
-from stellarscale.config import CatalogInput, FeatureConfig, Job, MatchStep, digest_of
+from stellarscale.config import CatalogInput, Job, MatchStep, digest_of
 from stellarscale.engine.ledger import keep_apart, open_ledger, write_json
-from stellarscale.engine.tasks import PredictTask, TrainingTask, predict_pixel, training_pixel
+from stellarscale.engine.tasks import PredictTask, predict_pixel
 from stellarscale.errors import InputError
-from stellarscale.partition.features import add_features
 from stellarscale.partition.predict import PredictConfig, output_schema
-from stellarscale.partition.training import training_rows
+from stellarscale.products.featured import SKY_ROLES, located, no_features, only_position
 from stellarscale.products.forests import TrainedModel, train_models
+from stellarscale.products.labels import training_sources
 from stellarscale.products.matching import match_catalogs
 from stellarscale.products.steps import Mapped, Session, Summary, import_survey, inherited, map_catalog, session
 from stellarscale.schema import load_product, load_survey
-
-SKY_ROLES = ("id", "pmra", "pmdec", "epoch_column")
 
 
 def run(job: Job, *, cluster: str = "threads", subset: str | None = None, fresh: bool = False) -> Summary:
@@ -59,13 +56,12 @@ def run(job: Job, *, cluster: str = "threads", subset: str | None = None, fresh:
     keep_apart(out, [Path(path) for paths in inputs for path in paths])
     open_ledger(out, step="run", digest=digest_of(job.product, job.name), about={}, fresh=fresh)
     with session(cluster) as on:
-        catalogs, steps = _catalogs(on, job, out)
+        catalogs, steps = _catalogs(on, job)
         matched = _match(on, job, catalogs, subset, steps)
         _product(job, matched)
-        labelled = _labels(on, job, catalogs, matched, steps)
         rest = None if job.match.chain else subset  # without a match, the later steps have to apply it
-        training = _training_rows(on, job, labelled, steps, rest)
-        models = train_models(on, job, training, out / "models", steps)
+        sources = training_sources(on, job, catalogs, matched, rest, steps)
+        models = train_models(on, job, sources[0].path, out / "models", steps)
         catalog = _predict(on, job, matched, models, steps, rest)
     write_text(out / "job.json", job.model_dump_json(indent=1))
     write_json(out / "steps.json", steps)
@@ -145,6 +141,11 @@ def _out(job: Job) -> Path:
     return Path(job.out).absolute()
 
 
+def _store(job: Job) -> Path:
+    """Where imported and matched catalogues go: in the run, or where other jobs find them too."""
+    return Path(job.store).absolute() if job.store else _out(job) / "catalogs"
+
+
 def _files(job: Job, name: str, entry: CatalogInput) -> list[Path]:
     patterns = entry.files or (entry.path or "",)
     found: list[Path] = []
@@ -162,7 +163,7 @@ def _files(job: Job, name: str, entry: CatalogInput) -> list[Path]:
     return found
 
 
-def _catalogs(on: Session, job: Job, out: Path) -> tuple[dict[str, Path], list[Summary]]:
+def _catalogs(on: Session, job: Job) -> tuple[dict[str, Path], list[Summary]]:
     """Import what comes as files; take what is a catalogue already as it is."""
     paths: dict[str, Path] = {}
     steps: list[Summary] = []
@@ -171,7 +172,7 @@ def _catalogs(on: Session, job: Job, out: Path) -> tuple[dict[str, Path], list[S
         if entry.survey is None:
             paths[name] = files[0]
             continue
-        paths[name] = out / "catalogs" / name
+        paths[name] = _store(job) / name
         done = import_survey(on, files, entry.survey, paths[name], max_rows=entry.max_rows)
         steps.append({**done, "name": f"import {name}"})
     return paths, steps
@@ -181,7 +182,7 @@ def _match(on: Session, job: Job, catalogs: dict[str, Path], subset: str | None,
     """The chain of matches; a subset applies to the primary catalogue, so to the first match."""
     left = catalogs[job.match.primary]
     for step in job.match.chain:
-        out = _out(job) / "catalogs" / f"{left.name}_x_{step.catalog}"
+        out = _store(job) / f"{left.name}_x_{step.catalog}"
         steps.append(_one_match(on, left, catalogs, step, out, subset))
         left, subset = out, None
     return left
@@ -192,43 +193,6 @@ def _one_match(
 ) -> Summary:
     done = match_catalogs(on, left, catalogs[step.catalog], out, step=step, subset=subset)
     return {**done, "name": f"match {left.name} x {step.catalog}"}
-
-
-def _labels(on: Session, job: Job, catalogs: dict[str, Path], matched: Path, steps: list[Summary]) -> Path:
-    """Stars with spectroscopic labels; the matched table itself when it holds the labels."""
-    step = job.training.match
-    if step is None:
-        return matched
-    out = _out(job) / "catalogs" / "labelled"
-    steps.append(_one_match(on, matched, catalogs, step, out, None) | {"name": f"labels from {step.catalog}"})
-    return out
-
-
-def _training_rows(on: Session, job: Job, labelled: Path, steps: list[Summary], subset: str | None) -> Path:
-    """Features and training cuts of the labelled stars, as a small catalogue of its own."""
-    out = _out(job) / "catalogs" / "training"
-    stored = open_stored(labelled)
-    features = add_features(stored.schema.empty_table(), job.features, _no_ebv(job))
-    position = (stored.properties.ra, stored.properties.dec)
-    empty, _ = training_rows(features, job.features, job.training, keep=position)
-    mapped = Mapped(
-        step="training rows",
-        source=labelled,
-        out=out,
-        schema=empty.schema,
-        properties=_only_position(inherited(stored.properties, "training")),
-        settings={"features": job.features.model_dump(mode="json"), "training": job.training.model_dump(mode="json")},
-    )
-    task = TrainingTask(labelled, out, _located(job.features), job.training, _parsed(subset))
-    done = map_catalog(on, partial(training_pixel, task), mapped, subset=subset)
-    steps.append({**done, "name": "training rows"})
-    return out
-
-
-def _only_position(properties: CatalogProperties) -> CatalogProperties:
-    """Properties of a table that keeps no other sky column than the position."""
-    roles = {f"stellarscale_{role}" for role in SKY_ROLES}
-    return replace(properties, extra={key: value for key, value in properties.extra.items() if key not in roles})
 
 
 def _predict(
@@ -246,7 +210,7 @@ def _predict(
         properties=_product_properties(job, open_stored(matched).properties, digests),
         settings={"job": digest_of(job.features, job.training, job.output), "models": digests},
     )
-    config = replace(config, features=_located(job.features))
+    config = replace(config, features=located(job.features))
     task = PredictTask(matched, out, config, tuple((m.spec.name, m.path, m.digest) for m in models), _parsed(subset))
     done = map_catalog(on, partial(predict_pixel, task), mapped, subset=subset)
     steps.append({**done, "name": "predict"})
@@ -262,8 +226,7 @@ def _product(job: Job, matched: Path) -> tuple[PredictConfig, pa.Schema]:
         output=job.output,
         product=load_product(job.product),
     )
-    features = add_features(open_stored(matched).schema.empty_table(), job.features, _no_ebv(job))
-    return config, output_schema(features.schema, config)
+    return config, output_schema(no_features(job, open_stored(matched)).schema, config)
 
 
 def _product_properties(job: Job, properties: CatalogProperties, digests: dict[str, str]) -> CatalogProperties:
@@ -272,7 +235,7 @@ def _product_properties(job: Job, properties: CatalogProperties, digests: dict[s
     models = {f"model_digest_{name}": digest for name, digest in digests.items()}
     result = inherited(properties, job.output.name, job_digest=digest_of(job), product=job.product, **models)
     roles = {f"stellarscale_{role}": properties.extra.get(f"stellarscale_{role}") for role in SKY_ROLES}
-    extra = _only_position(result).extra
+    extra = only_position(result).extra
     extra |= {role: renamed[source] for role, source in roles.items() if source in renamed}
     missing = [name for name in (properties.ra, properties.dec) if name not in renamed]
     if missing:
@@ -293,18 +256,3 @@ def _export(job: Job, catalog: Path) -> list[str]:
 
 def _parsed(subset: str | None) -> Subset | None:
     return parse_subset(subset) if subset else None
-
-
-def _located(features: FeatureConfig) -> FeatureConfig:
-    """The same features with the dust maps named by an absolute path, for workers that run elsewhere."""
-    if features.ebv is None or features.ebv.sfd98 is None:
-        return features
-    maps = str(Path(features.ebv.sfd98).absolute())
-    return features.model_copy(update={"ebv": features.ebv.model_copy(update={"sfd98": maps})})
-
-
-def _no_ebv(job: Job) -> Any:
-    """E(B-V) of no rows, which is what an empty table needs when the job names dust maps."""
-    import numpy as np
-
-    return np.empty(0) if job.features.ebv and job.features.ebv.sfd98 else None

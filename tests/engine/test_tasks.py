@@ -179,7 +179,7 @@ def test_an_import_by_hand(tmp_path):
 @pytest.fixture(scope="module")
 def training_root(root, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("training") / "training"
-    task = tasks.TrainingTask(root, out, FEATURES, TRAINING)
+    task = tasks.TrainingTask(root, out, FEATURES, TRAINING.inputs, TRAINING.labels, ("ra", "dec"))
     records = [tasks.training_pixel(task, pixel) for pixel in open_stored(root).pixels]
     for record in records:
         assert record["rows_in"] == record["rows_out"] + sum(record["rejected"].values())

@@ -36,7 +36,7 @@ def test_each_cut_and_its_count():
         (1.0, 0.01, 5000.0, 500.0, 9.0),  # no label: one has too large an error, the other is out of range
         (1.0, 0.01, None, None, -2.0),  # one label is enough
     ]
-    result, rejected = training_rows(table(rows), FEATURES, TRAINING)
+    result, rejected = training_rows(table(rows), FEATURES, TRAINING.inputs, TRAINING.labels)
     assert rejected == {"error of g": 1, "missing feature": 1, "no label": 1}
     assert result["_healpix_29"].to_pylist() == [0, 4]
     assert result["label_teff"].to_pylist() == [5000.0, None]
@@ -48,6 +48,6 @@ values = st.one_of(st.none(), st.floats(-10, 10))
 
 @given(st.lists(st.tuples(values, values, values, values, values), max_size=30))
 def test_rows_are_conserved(rows):
-    result, rejected = training_rows(table(rows), FEATURES, TRAINING)
+    result, rejected = training_rows(table(rows), FEATURES, TRAINING.inputs, TRAINING.labels)
     assert result.num_rows + sum(rejected.values()) == len(rows)
     assert np.isfinite(result["g_0"].to_numpy()).all()

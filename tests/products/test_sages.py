@@ -33,7 +33,7 @@ def test_rows_are_conserved_from_step_to_step(finished):
     chain = steps["match gaia_x_sages_x_twomass_x_allwise x galex"]
     assert chain["written"] == steps["match gaia x sages"]["written"]
     assert steps["predict"]["rows_in"] == steps["predict"]["written"] == chain["written"] == summary["written"]
-    training = steps["training rows"]
+    training = steps["training rows from lamost"]
     assert training["rows_in"] == training["written"] + sum(training["rejected"].values())
 
 

@@ -1,0 +1,162 @@
+"""What a worker does to put the sample of one model together: which stars train, and which test. No Dask here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from stellarscale.catalog.atomic import atomic_write
+from stellarscale.catalog.reader import open_stored, read_columns
+from stellarscale.config import Classes, ModelSpec, Training
+from stellarscale.errors import InputError
+from stellarscale.models.split import held_out
+from stellarscale.partition.features import class_code, floats
+
+SKY_KEY = "_healpix_29"
+TRAIN, HELD_OUT, TEST = "train", "held_out", "test:"
+
+
+@dataclass(frozen=True)
+class TrainingSource:
+    """Training rows of one label catalogue, as a HATS catalogue, and what its stars are for."""
+
+    catalog: str
+    role: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class SampleTask:
+    """The training rows of every label catalogue, and where the samples of the models go.
+
+    ``star`` is the id column of the primary catalogue; without one, a star is known by its place on the sky.
+    ``carried`` are columns for calibration and plots, beside the inputs.
+    """
+
+    sources: tuple[TrainingSource, ...]
+    out: Path
+    training: Training
+    classes: Classes | None
+    seed: int
+    star: str | None
+    position: tuple[str, str]
+    carried: tuple[str, ...] = ()
+
+    def path(self, spec: ModelSpec) -> Path:
+        """Where the sample of a model is."""
+        return self.out / f"{spec.name}_sample.parquet"
+
+
+def build_sample(task: SampleTask, spec: ModelSpec) -> dict[str, Any]:
+    """Write the stars of a model in the order of the sky, each with its role (paper I, section 2.3).
+
+    A star that tests does not train, and a star that an earlier catalogue gives a label is not taken from a later
+    one. Of the stars that are left ``training.test_fraction`` is held out.
+
+    Raises
+    ------
+    InputError
+        If fewer stars than ``training.min_stars`` would train.
+    """
+    tables = {source.catalog: _labelled(task, source, spec) for source in task.sources}
+    tests = {s.catalog: tables[s.catalog] for s in task.sources if s.role == "test"}
+    tested = _stars(tests.values())
+    pool: list[pa.Table] = []
+    rejected: dict[str, int] = {}
+    for source in task.sources:
+        if source.role == "test":
+            continue
+        table, lost = _without(tables[source.catalog], tested)
+        _count(rejected, "stars that test", lost)
+        table, lost = _without(table, _stars(pool))
+        _count(rejected, "label from an earlier catalogue", lost)
+        pool.append(table)
+    training = _sorted(pa.concat_tables(pool))
+    _check_enough(task, spec, training.num_rows)
+    test = held_out(training.num_rows, test_fraction=task.training.test_fraction, seed=task.seed)
+    training = training.append_column("role", pa.array(np.where(test, HELD_OUT, TRAIN), pa.string()))
+    parts = [training, *(_with_role(_sorted(table), f"{TEST}{name}") for name, table in tests.items())]
+    sample = pa.concat_tables(parts).drop_columns([SKY_KEY])
+    with atomic_write(task.path(spec)) as temporary:
+        pq.write_table(sample, temporary)
+    return {
+        "rows_in": sum(table.num_rows for table in tables.values()),
+        "rows_out": sample.num_rows,
+        "rejected": rejected,
+        "n_train": int((~test).sum()),
+        "n_held_out": int(test.sum()),
+        "n_test": sum(table.num_rows for table in tests.values()),
+    }
+
+
+def _labelled(task: SampleTask, source: TrainingSource, spec: ModelSpec) -> pa.Table:
+    """Rows of one catalogue that have the label and are of the model's classes; none if it does not give the label."""
+    stored = open_stored(source.path)
+    label = f"label_{spec.label}"
+    columns = [*task.training.inputs, *task.carried, *(["class_code"] if spec.classes else [])]
+    sky = [name for name in (task.star, *task.position) if name is not None]
+    given = [label] if label in stored.schema.names else []
+    table = read_columns(stored, list(dict.fromkeys([*columns, *sky, *given])))
+    keep = np.isfinite(floats(table, label)) if given else np.zeros(table.num_rows, dtype=bool)
+    if spec.classes and task.classes is not None:
+        keep &= np.isin(floats(table, "class_code"), [class_code(task.classes, name) for name in spec.classes])
+    return _in_shape(task, table.filter(pa.array(keep)), label, source.catalog)
+
+
+def _in_shape(task: SampleTask, table: pa.Table, label: str, catalog: str) -> pa.Table:
+    """The columns of the sample: key of the sky, inputs, what is carried, label, source, star, position."""
+    floats32 = list(dict.fromkeys([*task.training.inputs, *task.carried]))
+    columns = {SKY_KEY: table[SKY_KEY]} | {name: table[name].cast(pa.float32()) for name in floats32}
+    values = floats(table, label) if label in table.schema.names else np.empty(0)
+    columns["label"] = pa.array(values, pa.float64())
+    columns["source"] = pa.array([catalog] * table.num_rows, pa.string())
+    columns["star"] = table[task.star or SKY_KEY]
+    for name, column in zip(("ra", "dec"), task.position, strict=True):
+        columns[name] = table[column].cast(pa.float64())
+    return pa.table(columns)
+
+
+def _with_role(table: pa.Table, role: str) -> pa.Table:
+    return table.append_column("role", pa.array([role] * table.num_rows, pa.string()))
+
+
+def _stars(tables: Iterable[pa.Table]) -> pa.ChunkedArray | None:
+    chunks = [chunk for table in tables for chunk in table["star"].chunks]
+    return pa.chunked_array(chunks) if chunks else None
+
+
+def _without(table: pa.Table, stars: pa.ChunkedArray | None) -> tuple[pa.Table, int]:
+    """The table without these stars, and how many rows that takes."""
+    if stars is None or table.num_rows == 0:
+        return table, 0
+    kept = table.filter(pc.invert(pc.is_in(table["star"], value_set=stars)))
+    return kept, table.num_rows - kept.num_rows
+
+
+def _count(rejected: dict[str, int], reason: str, lost: int) -> None:
+    if lost:
+        rejected[reason] = rejected.get(reason, 0) + lost
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    keys: NDArray[np.int64] = table[SKY_KEY].to_numpy()
+    return table.take(pa.array(np.argsort(keys, kind="stable")))
+
+
+def _check_enough(task: SampleTask, spec: ModelSpec, seen: int) -> None:
+    if seen < task.training.min_stars:
+        raise InputError(
+            "too few stars to train a model",
+            where=f"model {spec.name}",
+            seen=seen,
+            needed=f"{task.training.min_stars} (training.min_stars)",
+            cause="the label catalogues hardly overlap, the cuts are too tight, or the class is rare",
+        )

@@ -1,0 +1,42 @@
+"""What the steps that make features share: where dust maps are, what an empty feature table looks like, sky columns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from stellarscale.catalog.properties import CatalogProperties
+from stellarscale.catalog.reader import StoredCatalog
+from stellarscale.config import FeatureConfig, Job
+from stellarscale.partition.features import add_features
+
+SKY_ROLES = ("id", "pmra", "pmdec", "epoch_column")
+
+
+def located(features: FeatureConfig) -> FeatureConfig:
+    """The same features with the dust maps named by an absolute path, for workers that run elsewhere."""
+    if features.ebv is None or features.ebv.sfd98 is None:
+        return features
+    maps = str(Path(features.ebv.sfd98).absolute())
+    return features.model_copy(update={"ebv": features.ebv.model_copy(update={"sfd98": maps})})
+
+
+def no_features(job: Job, stored: StoredCatalog) -> pa.Table:
+    """The feature table of no rows: what columns there will be, asked for before any work.
+
+    Raises
+    ------
+    SchemaError
+        If the catalogue lacks a column that the features need.
+    """
+    ebv = np.empty(0) if job.features.ebv and job.features.ebv.sfd98 else None
+    return add_features(stored.schema.empty_table(), job.features, ebv)
+
+
+def only_position(properties: CatalogProperties) -> CatalogProperties:
+    """Properties of a table that keeps no other sky column than the position."""
+    roles = {f"stellarscale_{role}" for role in SKY_ROLES}
+    return replace(properties, extra={key: value for key, value in properties.extra.items() if key not in roles})
