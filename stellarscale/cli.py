@@ -176,10 +176,11 @@ def crossmatch(left: Path, right: Path, out: Path, cluster: str, as_json: bool, 
 @_subset
 @_cluster
 @_fresh
+@click.option("--update", is_flag=True, help="Redo the steps whose settings or inputs changed, and what follows.")
 @click.option("--dry-run", is_flag=True, help="Check the job and its inputs, and say what would be done.")
 @_json
 def run(
-    job: str, overrides: tuple[str, ...], subset: str | None, cluster: str, fresh: bool, dry_run: bool, as_json: bool
+    job: str, overrides: tuple[str, ...], subset: str | None, cluster: str, dry_run: bool, as_json: bool, **how: bool
 ) -> None:
     """Run the JOB file (or the name of a shipped one): files in, value-added catalogue and report out."""
     from stellarscale.config import load_job
@@ -189,7 +190,7 @@ def run(
     if dry_run:
         _report(sages.plan(settings, subset), as_json)
         return
-    _report(sages.run(settings, cluster=cluster, subset=subset, fresh=fresh), as_json)
+    _report(sages.run(settings, cluster=cluster, subset=subset, **how), as_json)
 
 
 @main.command()

@@ -74,7 +74,9 @@ class Ledger:
         write_json(self.root / "run.json", content)
 
 
-def open_ledger(out: Path, *, step: str, digest: str, about: dict[str, Any], fresh: bool = False) -> Ledger:
+def open_ledger(
+    out: Path, *, step: str, digest: str, about: dict[str, Any], fresh: bool = False, update: bool = False
+) -> Ledger:
     """Claim an output directory for a step, or take up the same step where it stopped.
 
     Parameters
@@ -89,6 +91,8 @@ def open_ledger(out: Path, *, step: str, digest: str, about: dict[str, Any], fre
         What to write into ``run.json`` besides: settings, inputs with sizes, model digests.
     fresh : bool
         Throw away what an earlier run of ours left there.
+    update : bool
+        Throw it away only if it was made with other settings or inputs.
 
     Raises
     ------
@@ -102,7 +106,7 @@ def open_ledger(out: Path, *, step: str, digest: str, about: dict[str, Any], fre
     ledger = Ledger(out)
     known = ledger.run()
     _check_free(out, known, step)
-    if known and fresh:
+    if known and (fresh or (update and known["digest"] != digest)):
         shutil.rmtree(out)
         known = {}
     if known and known["digest"] != digest:
@@ -111,7 +115,7 @@ def open_ledger(out: Path, *, step: str, digest: str, about: dict[str, Any], fre
             where=out,
             seen=_differences(known, about) or f"digest {known['digest'][:12]}, now {digest[:12]}",
             needed="the same settings and inputs, or another --out",
-            cause="the job, an input or the program changed since; --fresh starts over",
+            cause="the job, an input or the program changed since; --fresh starts over, run --update redoes what changed",
         )
     if not known:
         content = {"step": step, "digest": digest, "version": stellarscale.__version__, "started_at": _now()}
@@ -168,8 +172,9 @@ def _differences(known: dict[str, Any], about: dict[str, Any]) -> str:
     for name, now in about.items():
         then = known.get(name)
         if isinstance(now, dict) and isinstance(then, dict):
-            keys = sorted(key for key in {**then, **now} if _as_json(then.get(key)) != _as_json(now.get(key)))
-            told += [f"{key} was {_short(then.get(key))}, now {_short(now.get(key))}" for key in keys]
+            before, after = _flat(then), _flat(now)
+            keys = sorted(key for key in {**before, **after} if before.get(key) != after.get(key))
+            told += [f"{key} was {_short(before.get(key))}, now {_short(after.get(key))}" for key in keys]
         elif name == "inputs":
             before = then or []
             told += [f"input {item['path']} is new or has changed" for item in now if item not in before]
@@ -177,6 +182,13 @@ def _differences(known: dict[str, Any], about: dict[str, Any]) -> str:
         elif _as_json(then) != _as_json(now):
             told.append(f"{name} was {_short(then)}, now {_short(now)}")
     return "; ".join(told[:4]) + ("; ..." if len(told) > 4 else "")
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Settings by dotted name, each as JSON, so that a difference is told by the one setting that it is in."""
+    if isinstance(value, dict):
+        return {key: text for part, item in value.items() for key, text in _flat(item, f"{name}.{part}").items()}
+    return {name.removeprefix("."): _as_json(value)}
 
 
 def _paths(inputs: Sequence[dict[str, Any]]) -> list[str]:

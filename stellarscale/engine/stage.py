@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stellarscale.engine.client import capacity
 from stellarscale.engine.ledger import Ledger, write_json
+from stellarscale.engine.memory import peak_memory_mb, reset_peak
 from stellarscale.engine.progress import Progress
 from stellarscale.errors import RunError, StellarscaleError
 
@@ -73,6 +74,7 @@ def run_stage(
     waiting = iter([(key, item) for key, item in tasks.items() if key not in done])
     failures: dict[str, Exception] = {}
     bar = progress or Progress(enabled=False)
+    client.run(reset_peak)
     with bar.stage(stage, total=len(tasks), done=len(done)):
         for key, outcome in _window(client, function, waiting, ledger, stage):
             if isinstance(outcome, Exception):
@@ -150,13 +152,6 @@ def execute(function: Callable[[Any], Record], item: Any, key: str, receipt: Pat
     }
     write_json(receipt, record)
     return record
-
-
-def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MiB."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
 
 
 def _failure(stage: str, failures: Mapping[str, Exception], total: int) -> RunError:

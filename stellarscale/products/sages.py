@@ -27,7 +27,9 @@ from stellarscale.products.steps import Mapped, Session, Summary, import_survey,
 from stellarscale.schema import load_product, load_survey
 
 
-def run(job: Job, *, cluster: str = "threads", subset: str | None = None, fresh: bool = False) -> Summary:
+def run(
+    job: Job, *, cluster: str = "threads", subset: str | None = None, fresh: bool = False, update: bool = False
+) -> Summary:
     """Run the whole job; a killed run goes on where it stopped.
 
     Parameters
@@ -39,6 +41,8 @@ def run(job: Job, *, cluster: str = "threads", subset: str | None = None, fresh:
         Part of the primary catalogue, as ``--subset``.
     fresh : bool
         Throw away what an earlier run left.
+    update : bool
+        Redo the steps whose settings or inputs changed, and what follows from them; keep the others.
 
     Returns
     -------
@@ -55,7 +59,7 @@ def run(job: Job, *, cluster: str = "threads", subset: str | None = None, fresh:
     inputs = plan(job, subset)["inputs"].values()
     keep_apart(out, [Path(path) for paths in inputs for path in paths])
     open_ledger(out, step="run", digest=digest_of(job.product, job.name), about={}, fresh=fresh)
-    with session(cluster) as on:
+    with session(cluster, update=update) as on:
         catalogs, steps = _catalogs(on, job)
         matched = _match(on, job, catalogs, subset, steps)
         _product(job, matched)

@@ -39,10 +39,11 @@ Summary = dict[str, Any]
 
 @dataclass(frozen=True)
 class Session:
-    """A connected client and where progress is shown."""
+    """A connected client, where progress is shown, and whether steps whose settings changed are made anew."""
 
     client: Client
     progress: Progress
+    update: bool = False
 
     @property
     def threads(self) -> int:
@@ -51,10 +52,10 @@ class Session:
 
 
 @contextmanager
-def session(cluster: str = "threads") -> Iterator[Session]:
+def session(cluster: str = "threads", *, update: bool = False) -> Iterator[Session]:
     """Connect to a cluster for the time of some steps; see :func:`stellarscale.engine.client.connect`."""
     with connect(cluster) as client:
-        yield Session(client, Progress())
+        yield Session(client, Progress(), update)
 
 
 def import_survey(
@@ -96,7 +97,7 @@ def import_survey(
     about = _about(plan)
     if not fresh:
         _go_on_if_mended(out, plan, about, list(numbers))
-    ledger = open_ledger(out, step="import", digest=plan.digest, about=about, fresh=fresh)
+    ledger = open_ledger(out, step="import", digest=plan.digest, about=about, fresh=fresh, update=on.update)
     if ledger.finished:
         remove_spill(spill_directory(out))
         return {**ledger.finished, "resumed": True}
@@ -225,7 +226,7 @@ def map_catalog(
     inputs = [fingerprint(path) for path in (mapped.source, *mapped.inputs)]
     digest = digest_of(mapped.step, dict(mapped.settings), subset, inputs, str(mapped.schema))
     about = {"settings": dict(mapped.settings), "subset": subset, "inputs": inputs}
-    ledger = open_ledger(mapped.out, step=mapped.step, digest=digest, about=about, fresh=fresh)
+    ledger = open_ledger(mapped.out, step=mapped.step, digest=digest, about=about, fresh=fresh, update=on.update)
     if ledger.finished:
         return {**ledger.finished, "resumed": True}
     sweep_temporary(mapped.out)

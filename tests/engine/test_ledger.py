@@ -51,3 +51,21 @@ def test_fingerprint_changes_with_the_file(tmp_path):
     before = fingerprint(path)
     path.write_text("ab")
     assert fingerprint(path) != before
+
+
+def test_update_starts_over_only_what_changed(tmp_path):
+    about = {"settings": {"forest": {"depth": 17, "trees": 300}}}
+    ledger = open_ledger(tmp_path / "x", step="train", digest="one", about=about)
+    ledger.finish({"rows": 1})
+    assert open_ledger(tmp_path / "x", step="train", digest="one", about=about, update=True).finished
+    assert not open_ledger(tmp_path / "x", step="train", digest="two", about=about, update=True).finished
+
+
+def test_a_changed_setting_is_told_by_its_own_name(tmp_path):
+    def settings(depth: int) -> dict:
+        return {"settings": {"forest": {"depth": depth, "text": "a long text that is the same in both " * 5}}}
+
+    open_ledger(tmp_path / "x", step="train", digest="one", about=settings(17))
+    with pytest.raises(RunError, match=r"forest\.depth was 17, now 12") as caught:
+        open_ledger(tmp_path / "x", step="train", digest="two", about=settings(12))
+    assert "long text" not in str(caught.value)
