@@ -80,14 +80,14 @@ class CatalogInput(Frozen):
 class MatchChain(Frozen):
     """The primary catalogue and what is matched to it, in order."""
 
-    primary: str
+    primary: str = Field(description="catalogue whose stars are the rows")
     chain: tuple[MatchStep, ...] = ()
 
 
 class Output(Frozen):
     """The value-added catalogue."""
 
-    name: str = "catalog"
+    name: str = Field("catalog", description="directory of the value-added catalogue, in the run")
     columns: dict[str, str] = Field(description="column of the catalogue: column of the matched table")
     colour_limit: tuple[str, float] | None = Field(
         None, description="feature and value beyond which parameters are blanked (paper I: bp_rp_0, 1.598)"
@@ -97,24 +97,24 @@ class Output(Frozen):
 class Truth(Frozen):
     """An independent table to compare the catalogue with, joined by id."""
 
-    file: str
-    id: str
-    truth_id: str
-    labels: dict[str, str]
+    file: str = Field(description="Parquet file")
+    id: str = Field(description="id column of the catalogue")
+    truth_id: str = Field(description="id column of the truth")
+    labels: dict[str, str] = Field(description="parameter: column of the truth")
 
 
 class Job(Frozen):
     """A whole run of the product ``sages``."""
 
-    product: Literal["sages"]
-    name: str
-    out: str
+    product: Literal["sages"] = Field(description="what to make")
+    name: str = Field(description="name of the run, in reports")
+    out: str = Field(description="directory of the run")
     store: str | None = Field(
         None,
         description="directory of imported and matched catalogues that several jobs share; `<out>/catalogs` if null",
     )
     data: str = Field(".", description="what {data} stands for in the texts of the job")
-    seed: int = 0
+    seed: int = Field(0, description="seed of every random stream")
     catalogs: dict[str, CatalogInput]
     match: MatchChain
     features: FeatureConfig = FeatureConfig()
@@ -122,7 +122,7 @@ class Job(Frozen):
     output: Output
     truth: Truth | None = None
     evaluation: Evaluation = Evaluation()
-    exports: tuple[Literal["fits", "csv"], ...] = ()
+    exports: tuple[Literal["fits", "csv"], ...] = Field((), description="files to write beside the catalogue")
 
     @model_validator(mode="after")
     def _catalogs_exist(self) -> Job:

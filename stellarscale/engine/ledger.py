@@ -172,9 +172,9 @@ def _differences(known: dict[str, Any], about: dict[str, Any]) -> str:
     for name, now in about.items():
         then = known.get(name)
         if isinstance(now, dict) and isinstance(then, dict):
-            before, after = _flat(then), _flat(now)
-            keys = sorted(key for key in {**before, **after} if before.get(key) != after.get(key))
-            told += [f"{key} was {_short(before.get(key))}, now {_short(after.get(key))}" for key in keys]
+            old, new = _flat(then), _flat(now)
+            keys = sorted(key for key in {**old, **new} if old.get(key) != new.get(key))
+            told += [f"{key} was {_short(old.get(key))}, now {_short(new.get(key))}" for key in keys]
         elif name == "inputs":
             before = then or []
             told += [f"input {item['path']} is new or has changed" for item in now if item not in before]

@@ -10,19 +10,19 @@ from stellarscale.schema import Frozen
 class Band(Frozen):
     """A photometric band: its columns, extinction coefficient and error cuts (paper I, Tables 1 and 2)."""
 
-    mag: str
-    err: str | None = None
+    mag: str = Field(description="column of the magnitude")
+    err: str | None = Field(None, description="column of its error")
     extinction: float = Field(0.0, description="R = A / E(B-V), E(B-V) as in SFD98, unscaled")
-    train_err: float | None = Field(None, gt=0)
-    predict_err: float | None = Field(None, gt=0)
+    train_err: float | None = Field(None, gt=0, description="largest error of a training star, mag")
+    predict_err: float | None = Field(None, gt=0, description="largest error of a star that gets parameters, mag")
 
 
 class Reddening(Frozen):
     """Where E(B-V) comes from: exactly one of the three."""
 
-    column: str | None = None
+    column: str | None = Field(None, description="column of E(B-V)")
     sfd98: str | None = Field(None, description="directory of SFD_dust_4096_ngp.fits and _sgp.fits")
-    value: float | None = None
+    value: float | None = Field(None, description="one E(B-V) for all stars")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Reddening:
@@ -34,10 +34,10 @@ class Reddening(Frozen):
 class Parallax(Frozen):
     """Parallax columns (mas) and the smallest parallax/error that training and prediction accept."""
 
-    value: str
-    error: str
-    train_snr: float | None = None
-    predict_snr: float | None = None
+    value: str = Field(description="column of the parallax, mas")
+    error: str = Field(description="column of its error, mas")
+    train_snr: float | None = Field(None, description="least parallax over error of a training star")
+    predict_snr: float | None = Field(None, description="least parallax over error of a star that gets parameters")
 
 
 class ClassRule(Frozen):
@@ -47,12 +47,12 @@ class ClassRule(Frozen):
     must be above (fainter) or below (brighter) their value.
     """
 
-    name: str
-    code: int
-    colour: tuple[float, float] | None = None
-    absolute: tuple[float, float] | None = None
-    fainter_than: tuple[float, ...] | None = None
-    brighter_than: tuple[float, ...] | None = None
+    name: str = Field(description="name of the class")
+    code: int = Field(description="its number in `class_code`")
+    colour: tuple[float, float] | None = Field(None, description="range of the colour")
+    absolute: tuple[float, float] | None = Field(None, description="range of the absolute magnitude")
+    fainter_than: tuple[float, ...] | None = Field(None, description="polynomial in the colour, lowest power first")
+    brighter_than: tuple[float, ...] | None = Field(None, description="polynomial in the colour, lowest power first")
 
 
 class Classes(Frozen):
@@ -60,7 +60,7 @@ class Classes(Frozen):
 
     colour: str = Field("bp-rp", description="two bands, dereddened")
     absolute: str = Field("g", description="band of the absolute magnitude")
-    rules: tuple[ClassRule, ...]
+    rules: tuple[ClassRule, ...] = Field(description="the first rule that holds names the class")
     likely_giant: str | None = Field(
         None, description="class of stars whose parallax error exceeds the parallax; null: such stars get no class"
     )
@@ -71,8 +71,8 @@ class FeatureConfig(Frozen):
 
     bands: dict[str, Band] = Field(default_factory=dict)
     ebv: Reddening | None = None
-    ebv_max_train: float | None = None
-    ebv_max_predict: float | None = None
+    ebv_max_train: float | None = Field(None, description="largest E(B-V) of a training star")
+    ebv_max_predict: float | None = Field(None, description="largest E(B-V) of a star that gets parameters")
     parallax: Parallax | None = None
     colours: tuple[str, ...] = Field((), description="pairs of bands, e.g. `u-v`; made of dereddened magnitudes")
     absolute: tuple[str, ...] = Field((), description="bands that get an absolute magnitude")

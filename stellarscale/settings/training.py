@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from stellarscale.schema import Frozen
+from stellarscale.schema import Frozen, parse_mapping
 from stellarscale.settings.matching import MatchStep
+from stellarscale.settings.methods import ESTIMATOR_PACKAGES, NetworkOptions, PolynomialOptions
+
+_Count = Annotated[int, Field(ge=1)]
+_Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Label(Frozen):
     """A stellar parameter to learn: its columns in the label catalogue, and the cut on its error."""
 
-    column: str
-    error: str | None = None
-    max_error: float | None = Field(None, gt=0)
+    column: str = Field(description="column of the matched table, prefix included")
+    error: str | None = Field(None, description="column of its error")
+    max_error: float | None = Field(None, gt=0, description="labels with a larger error, or none, do not count")
     range: tuple[float, float] | None = Field(None, description="values outside, offset applied, are no labels")
     offset: float = Field(0.0, description="added to the values, to bring them to the scale of the training labels")
-    unit: str = ""
+    unit: str = Field("", description="unit of the label, for reports and models")
 
 
 class LabelSource(Frozen):
@@ -27,7 +31,7 @@ class LabelSource(Frozen):
     ``extend`` adds stars to the training that no earlier source has; ``test`` stars never train.
     """
 
-    role: Literal["extend", "test"]
+    role: Literal["extend", "test"] = Field(description="what its stars are for")
     match: MatchStep
     labels: dict[str, Label] = Field(min_length=1)
 
@@ -36,28 +40,35 @@ class Errors(Frozen):
     """How the errors of a star are calibrated, and when a star counts as outside of the training sample."""
 
     magnitude: str | None = Field(None, description="feature, e.g. `g_0`, on which the calibration depends")
-    magnitude_bins: int = Field(10, ge=1)
-    label_bins: int = Field(6, ge=1)
+    magnitude_bins: int = Field(10, ge=1, description="most cells of the calibration in magnitude")
+    label_bins: int = Field(6, ge=1, description="most cells of the calibration in the predicted label")
     min_stars: int = Field(200, ge=20, description="cells of the calibration with fewer stars borrow from all")
     novelty: tuple[str, ...] = Field((), description="inputs that tell a star outside of the sample; all if empty")
     novelty_quantile: float = Field(0.999, gt=0.5, lt=1, description="share of training stars that count as inside")
 
 
 class Tuning(Frozen):
-    """A scan of hyper-parameters by out-of-bag score (paper I, Fig. 4), one Dask task per forest."""
+    """A scan of hyper-parameters by out-of-bag score (paper I, Fig. 4), each forest part of a Dask task.
+
+    The first part goes over ``n_estimators`` and ``max_features`` at the depth of the job's forest, the second over
+    ``max_depth`` with the other two as the job's forest has them.
+    """
 
     models: tuple[str, ...] = Field((), description="names of models, e.g. `fe_h_dwarf`; all if empty")
-    n_estimators: tuple[int, ...] = (50, 100, 200, 300, 500, 750)
-    max_features: tuple[float | None, ...] = (0.33, 0.5, 0.75, None)
-    max_depth: tuple[int, ...] = (5, 8, 11, 13, 15, 17, 19, 22, 25)
+    n_estimators: tuple[_Count, ...] = Field((50, 100, 200, 300, 500, 750), min_length=1)
+    max_features: tuple[_Share | None, ...] = Field((0.33, 0.5, 0.75, None), min_length=1)
+    max_depth: tuple[_Count, ...] = Field((5, 8, 11, 13, 15, 17, 19, 22, 25), min_length=1)
     repeats: int = Field(3, ge=1, description="forests of different seeds per depth")
     max_stars: int = Field(50_000, ge=100, description="training stars, drawn at random, that the scan uses")
+    tolerance: float = Field(
+        0.001, ge=0, lt=1, description="share of the best score that fewer trees may lose to be preferred"
+    )
 
 
 class Comparator(Frozen):
     """Another method trained and tested on the same split as the forests."""
 
-    name: str
+    name: str = Field(pattern=r"^\w[\w.+-]*$")
     kind: Literal["polynomial", "network", "extra_trees", "xgboost", "estimator"]
     estimator: str | None = Field(
         None, description="with kind `estimator`: e.g. `sklearn.neighbors.KNeighborsRegressor`"
@@ -68,24 +79,35 @@ class Comparator(Frozen):
     def _estimator_named(self) -> Comparator:
         if (self.estimator is not None) != (self.kind == "estimator"):
             raise ValueError("give `estimator` with kind `estimator`, and only then")
+        if self.estimator is not None and self.estimator.split(".")[0] not in ESTIMATOR_PACKAGES:
+            raise ValueError(f"{self.estimator} is not a regressor of {', '.join(ESTIMATOR_PACKAGES)}")
+        return self
+
+    @model_validator(mode="after")
+    def _options_known(self) -> Comparator:
+        checked = {"polynomial": PolynomialOptions, "network": NetworkOptions}
+        if self.kind in checked:
+            parse_mapping(checked[self.kind], self.options, where=f"options of {self.name}")
         return self
 
 
 class ForestSettings(Frozen):
     """Hyper-parameters of the forests (paper I, section 4)."""
 
-    n_estimators: int = Field(300, ge=1)
+    n_estimators: int = Field(300, ge=1, description="trees of a forest")
     max_features: float | None = Field(None, gt=0, le=1, description="share tried at each split; null: all")
-    max_depth: int | None = Field(17, ge=1)
-    min_samples_leaf: int = Field(1, ge=1)
-    backend: Literal["auto", "sklearn", "sklearnex"] = "auto"
+    max_depth: int | None = Field(17, ge=1, description="deepest level of a tree; null: no limit")
+    min_samples_leaf: int = Field(1, ge=1, description="fewest training stars in a leaf")
+    backend: Literal["auto", "sklearn", "sklearnex"] = Field(
+        "auto", description="auto takes scikit-learn-intelex when it is installed and can do the task"
+    )
 
 
 class ModelSpec(Frozen):
     """One forest: a label learned on the stars of some classes (all stars when empty)."""
 
-    label: str
-    classes: tuple[str, ...] = ()
+    label: str = Field(description="parameter to learn")
+    classes: tuple[str, ...] = Field((), description="classes of stars; all stars if empty")
 
     @property
     def name(self) -> str:
@@ -97,7 +119,7 @@ class Training(Frozen):
     """What is learned from which labels."""
 
     match: MatchStep | None = Field(None, description="how labels reach the stars; null: they are in the table")
-    labels: dict[str, Label]
+    labels: dict[str, Label] = Field(description="parameters and where the main catalogue has them")
     sources: tuple[LabelSource, ...] = Field((), description="further label catalogues, in order of preference")
     inputs: tuple[str, ...] = Field(min_length=1, description="feature columns, in the order of the model")
     models: tuple[ModelSpec, ...] = Field(min_length=1)
@@ -105,7 +127,7 @@ class Training(Frozen):
     errors: Errors = Errors()
     comparators: tuple[Comparator, ...] = ()
     tuning: Tuning | None = None
-    test_fraction: float = Field(0.2, gt=0, lt=1)
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="share of the training stars that is held out")
     min_stars: int = Field(50, ge=2, description="fewer training stars than this for a model is an error")
     compare_with_sklearn: bool = Field(False, description="fit plain scikit-learn on the same split and report it")
 

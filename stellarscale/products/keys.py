@@ -1,0 +1,104 @@
+"""The keys of a job file, told by the classes that check them."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from stellarscale.config import Job
+from stellarscale.errors import ConfigError
+from stellarscale.schema import Frozen
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a job file: its dotted name, what it takes, its default, what it means."""
+
+    name: str
+    kind: str
+    default: str
+    description: str
+
+
+def job_keys(prefix: str = "") -> list[Key]:
+    """Every key of a job file, or those whose dotted name begins with a prefix.
+
+    ``<name>`` stands for a name of the user's choice, ``[]`` for the items of a list.
+
+    Raises
+    ------
+    ConfigError
+        If no key begins so.
+    """
+    keys = [key for key in _keys(Job, "") if key.name.startswith(prefix)]
+    if not keys:
+        heads = sorted({key.name.split(".")[0].removesuffix("[]") for key in _keys(Job, "")})
+        raise ConfigError("no key of a job begins so", seen=prefix, needed=f"one of {', '.join(heads)}")
+    return keys
+
+
+def keys_text(keys: list[Key]) -> str:
+    """The keys for a terminal: name, what it takes and its default on one line, the meaning below."""
+    lines = []
+    for key in keys:
+        taken = key.kind + (f", {key.default}" if key.default else "")
+        lines += [f"{key.name}  ({taken})", f"    {key.description}"]
+    return "\n".join(lines)
+
+
+def _keys(model: type[Frozen], prefix: str) -> Iterator[Key]:
+    for name, field in model.model_fields.items():
+        inner, mark = _inner(field.annotation)
+        path = f"{prefix}{name}{mark}"
+        if inner is None:
+            yield Key(path, _kind(field.annotation), _default(field), field.description or "")
+            continue
+        meaning = field.description or (inner.__doc__ or "").split("\n")[0]
+        yield Key(path, "section", _default(field) if field.is_required() else "", meaning)
+        yield from _keys(inner, f"{path}.")
+
+
+def _inner(annotation: Any) -> tuple[type[Frozen] | None, str]:
+    """The class of a section, and how its place is written: plain, by name or in a list."""
+    if isinstance(annotation, type) and issubclass(annotation, Frozen):
+        return annotation, ""
+    marks = {dict: ".<name>", tuple: "[]", Union: "", types.UnionType: ""}
+    origin = get_origin(annotation)
+    if origin not in marks:
+        return None, ""
+    for argument in get_args(annotation):
+        inner, mark = _inner(argument)
+        if inner is not None:
+            return inner, marks[origin] + mark
+    return None, ""
+
+
+def _kind(annotation: Any) -> str:
+    """A type in a user's words."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(str(argument) for argument in arguments)
+    if origin in (Union, types.UnionType):
+        return " | ".join(_kind(argument) for argument in arguments)
+    if origin is dict:
+        return f"map of {_kind(arguments[1])}"
+    if origin is tuple:
+        listed = arguments[:1] if arguments[-1] is Ellipsis else arguments
+        return f"list of {_kind(listed[0])}" if arguments[-1] is Ellipsis else f"[{', '.join(map(_kind, listed))}]"
+    names = {str: "text", int: "integer", float: "number", bool: "true | false", type(None): "null", Any: "any"}
+    return names.get(annotation, str(annotation))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "(needed)"
+    value = field.get_default(call_default_factory=True)
+    if value is None:
+        return "null"
+    if isinstance(value, tuple):
+        return f"[{', '.join('null' if item is None else str(item) for item in value)}]"
+    return str(value) if value != "" else '""'

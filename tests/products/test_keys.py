@@ -1,0 +1,34 @@
+"""Every key of a job file is told: name, kind, default, meaning."""
+
+from __future__ import annotations
+
+import pytest
+
+from stellarscale.config import load_job
+from stellarscale.errors import ConfigError
+from stellarscale.products.keys import job_keys, keys_text
+
+
+def test_every_key_says_what_it_means():
+    assert [key.name for key in job_keys() if not key.description] == []
+
+
+def test_a_key_is_told_with_kind_and_default():
+    [key] = job_keys("training.forest.max_depth")
+    assert (key.kind, key.default) == ("integer | null", "17")
+    assert "training.forest.max_depth  (integer | null, 17)" in keys_text([key])
+
+
+def test_names_and_lists_have_their_place():
+    names = {key.name for key in job_keys()}
+    assert {"features.bands.<name>.extinction", "match.chain[].radius_arcsec", "training.sources[].role"} <= names
+
+
+def test_the_keys_of_a_shipped_job_are_among_them():
+    names = {key.name.split(".")[0].removesuffix("[]").removesuffix("<name>") for key in job_keys()}
+    assert set(load_job("demo").model_dump(exclude_defaults=True)) <= names
+
+
+def test_an_unknown_beginning_is_refused():
+    with pytest.raises(ConfigError, match="training"):
+        job_keys("trainig")
