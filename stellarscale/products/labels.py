@@ -11,7 +11,7 @@ from pathlib import Path
 from stellarscale.catalog.reader import open_stored
 from stellarscale.catalog.subset import parse_subset
 from stellarscale.config import Job, Label, MatchStep
-from stellarscale.engine.samples import SampleTask, TrainingSource
+from stellarscale.engine.sampling import SampleTask, TrainingSource
 from stellarscale.engine.tasks import TrainingTask, training_pixel
 from stellarscale.errors import InputError
 from stellarscale.partition.features import colour_name

@@ -14,7 +14,7 @@ from stellarscale.catalog.pixels import Pixel
 from stellarscale.catalog.properties import CatalogProperties
 from stellarscale.catalog.writer import finish_catalog, write_pixel
 from stellarscale.config import Training
-from stellarscale.engine.samples import SampleTask, TrainingSource, build_sample
+from stellarscale.engine.sampling import SampleTask, TrainingSource, build_sample
 from stellarscale.errors import InputError
 from stellarscale.kernels import healpix
 from stellarscale.models.split import held_out
