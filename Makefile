@@ -13,7 +13,7 @@ $(VENV)/core: pyproject.toml deploy/constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/core
-	$(PIP) --editable '.[dev,ml,oracles]'
+	$(PIP) --editable '.[dev,ml,images,oracles]'
 	touch $@
 
 demo: $(VENV)/core

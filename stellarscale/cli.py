@@ -79,18 +79,24 @@ def demo(rows: int, seed: int, out: Path, cluster: str) -> None:
 @click.option("--rows", required=True, type=click.IntRange(min=1), help="Stars in the mock sky.")
 @click.option("--seed", default=1, show_default=True, help="Another seed gives another sky.")
 @click.option("--product", type=click.Choice(["sages"]), default="sages", show_default=True, help="Whose surveys.")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads; as many as there are processors when not given.")
 @_out
 @_json
-def simulate(rows: int, seed: int, product: str, out: Path, as_json: bool) -> None:
+def simulate(rows: int, seed: int, product: str, workers: int | None, out: Path, as_json: bool) -> None:
     """Write a mock sky in the surveys' own file formats, the truth kept aside."""
     from stellarscale.simulate import simulate_sky
 
-    _report(simulate_sky(rows=rows, seed=seed, out=out), as_json)
+    _report(simulate_sky(rows=rows, seed=seed, out=out, workers=workers), as_json)
 
 
 @main.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--survey", required=True, help="Name of a survey schema, or the path of one.")
+@click.option(
+    "--columns",
+    metavar="NAME,NAME,...",
+    help="Columns to import besides id, position, motion, epoch and what the survey requires; all when not given.",
+)
 @click.option(
     "--max-rows", default=1_000_000, show_default=True, type=click.IntRange(min=1), help="Row cap of a partition."
 )
@@ -106,6 +112,7 @@ def simulate(rows: int, seed: int, product: str, out: Path, as_json: bool) -> No
 def import_command(
     files: tuple[Path, ...],
     survey: str,
+    columns: str | None,
     max_rows: int,
     margin_arcsec: float | None,
     out: Path,
@@ -119,7 +126,9 @@ def import_command(
     with steps.session(cluster) as session:
         if margin_arcsec:
             steps.margin_path(out)
-        summary = steps.import_survey(session, files, survey, out, max_rows=max_rows, fresh=fresh)
+        summary = steps.import_survey(
+            session, files, survey, out, columns=_names(columns), max_rows=max_rows, fresh=fresh
+        )
         if margin_arcsec:
             summary["margin"] = steps.write_margin_cache(out, margin_arcsec)
     _report(summary, as_json)
@@ -194,6 +203,15 @@ def run(
 
 
 @main.command()
+@click.argument("prefix", default="")
+def keys(prefix: str) -> None:
+    """List the keys of a job file with defaults and meaning, or those that begin with PREFIX."""
+    from stellarscale.products.keys import job_keys, keys_text
+
+    click.echo(keys_text(job_keys(prefix)))
+
+
+@main.command()
 @click.argument("catalog", type=click.Path(path_type=Path))
 @_json
 def info(catalog: Path, as_json: bool) -> None:
@@ -219,17 +237,38 @@ def verify(catalog: Path, quick: bool, as_json: bool) -> None:
 
 @main.command()
 @click.argument("catalog", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write.")
+@click.option(
+    "--paper-table",
+    type=click.Path(path_type=Path),
+    help="File to write, .fits or .csv, with the table as the SAGES paper publishes it, instead of --out.",
+)
 @click.option(
     "--format", "kind", type=click.Choice(["fits", "csv", "votable", "parquet"]), help="From the suffix when absent."
 )
-@click.option("--columns", help="Comma-separated columns; all when absent.")
+@click.option("--columns", help="Comma-separated columns; all when absent. The paper's table has its own.")
 @_subset
 @_json
-def export(catalog: Path, out: Path, kind: str | None, columns: str | None, subset: str | None, as_json: bool) -> None:
+def export(
+    catalog: Path,
+    out: Path | None,
+    paper_table: Path | None,
+    kind: str | None,
+    columns: str | None,
+    subset: str | None,
+    as_json: bool,
+) -> None:
     """Write a CATALOG, or a part of it, as one file for TOPCAT, astropy or a spreadsheet."""
-    from stellarscale.products.inspect import export_catalog
+    from stellarscale.products.inspect import export_catalog, export_paper
 
+    if (out is None) == (paper_table is None):
+        raise click.UsageError("give either --out or --paper-table")
+    if paper_table is not None:
+        if columns is not None:
+            raise click.UsageError("--paper-table has columns of its own: leave --columns out")
+        _report(export_paper(catalog, paper_table, kind=kind, subset=subset), as_json)
+        return
+    assert out is not None, "checked above"
     chosen = [name.strip() for name in columns.split(",")] if columns is not None else None
     _report(export_catalog(catalog, out, kind=kind, columns=chosen, subset=subset), as_json)
 
@@ -273,6 +312,10 @@ def bench(names: tuple[str, ...], quick: bool) -> None:
     from stellarscale.products.bench import run_benches
 
     sys.exit(run_benches(names, quick=quick))
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",")) if text else ()
 
 
 def _epoch(text: str | None) -> float | str | None:

@@ -24,6 +24,7 @@ from stellarscale.settings.training import (
     Label,
     LabelSource,
     ModelSpec,
+    Pretrained,
     Training,
     Tuning,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "ModelSpec",
     "Output",
     "Parallax",
+    "Pretrained",
     "Reddening",
     "Training",
     "Truth",
@@ -124,12 +126,19 @@ class Job(Frozen):
     evaluation: Evaluation = Evaluation()
     exports: tuple[Literal["fits", "csv"], ...] = Field((), description="files to write beside the catalogue")
 
+    @property
+    def used_catalogs(self) -> tuple[str, ...]:
+        """Catalogues that a step of the job reads, in the order in which it needs them."""
+        named = [self.match.primary, *(step.catalog for step in self.match.chain)]
+        if self.training.pretrained is None:
+            named += [self.training.match.catalog] if self.training.match else []
+            named += [source.match.catalog for source in self.training.sources]
+        named += [external.match.catalog for external in self.evaluation.external]
+        return tuple(dict.fromkeys(named))
+
     @model_validator(mode="after")
     def _catalogs_exist(self) -> Job:
-        named = [self.match.primary, *(step.catalog for step in self.match.chain)]
-        named += [self.training.match.catalog] if self.training.match else []
-        named += [source.match.catalog for source in self.training.sources]
-        named += [external.match.catalog for external in self.evaluation.external]
+        named = self.used_catalogs
         unknown = sorted(set(named) - set(self.catalogs))
         if unknown:
             raise ValueError(f"catalogues named but not declared: {', '.join(unknown)}")

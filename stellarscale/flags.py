@@ -28,6 +28,7 @@ class Flag(IntFlag):
     FAILED_CUT = 1 << 12
     BEYOND_COLOUR_LIMIT = 1 << 16
     NO_MODEL_FOR_CLASS = 1 << 17
+    EXTRAPOLATED = 1 << 18
 
 
 @dataclass(frozen=True, order=True)
@@ -53,6 +54,9 @@ DESCRIPTIONS = {
     Flag.FAILED_CUT: "a magnitude error is above the limit of the prediction cut",
     Flag.BEYOND_COLOUR_LIMIT: "redder than the training range: the parameters are blanked",
     Flag.NO_MODEL_FOR_CLASS: "the star's class (hot subdwarf, white dwarf) has no trained model for some parameter",
+    Flag.EXTRAPOLATED: (
+        "outside of the training sample of a model that served the star: the parameters are extrapolated"
+    ),
 }
 
 

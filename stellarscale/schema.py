@@ -229,7 +229,7 @@ def load_product(name_or_path: str) -> ProductSchema:
 def survey_names() -> list[str]:
     """Names of the survey schemas that ship with the package."""
     names = sorted(path.stem for path in resource_directory("schemas").glob("*.yaml"))
-    return [name for name in names if not name.startswith("product_")]
+    return [name for name in names if name != "clusters" and not name.startswith(("product_", "paper_table_"))]
 
 
 def _find(name_or_path: str) -> Path:

@@ -27,6 +27,7 @@ HOMES = {
     "healpy": {"kernels/healpix.py"},
     "dask": {"engine"},
     "distributed": {"engine"},
+    "dask_ml": {"engine"},
     "sklearn": {"models"},
     "sklearnex": {"models"},
     "xgboost": {"models"},

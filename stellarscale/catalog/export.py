@@ -54,7 +54,7 @@ def export(
     SchemaError
         If a column is not there, or is of a type that the format cannot hold.
     """
-    writers = {"fits": write_fits, "csv": _write_csv, "votable": write_votable, "parquet": _write_parquet}
+    writers = {"fits": write_fits, "csv": write_csv, "votable": write_votable, "parquet": _write_parquet}
     if format not in writers:
         raise ConfigError("no such export format", seen=format, needed=" | ".join(writers))
     names = list(stored.schema.names if columns is None else columns)
@@ -98,7 +98,14 @@ def _write_parquet(path: Path, schema: pa.Schema, tables: Tables, name: str) -> 
     return rows
 
 
-def _write_csv(path: Path, schema: pa.Schema, tables: Tables, name: str) -> int:
+def write_csv(path: Path, schema: pa.Schema, tables: Tables, name: str) -> int:
+    """Write tables of one schema as CSV, nulls empty; returns the rows.
+
+    Raises
+    ------
+    SchemaError
+        If there are vectors among the columns.
+    """
     from pyarrow import csv
 
     nested = [field.name for field in schema if pa.types.is_nested(field.type) or _is_bytes(field.type)]

@@ -16,7 +16,7 @@ from stellarscale.catalog import atomic, layout
 from stellarscale.catalog.writer import SKY_FIELD, WriteOptions
 from stellarscale.errors import CatalogError, ConfigError, InputError, SchemaError
 from stellarscale.schema import SurveySchema
-from stellarscale.surveys.read import canonical_schema, inspect, open_source
+from stellarscale.surveys.read import canonical_schema, chosen_columns, inspect, open_source
 
 PLAN_FILE = "plan.json"
 SPILL = "import"
@@ -40,6 +40,9 @@ class ImportConfig:
         Id hashes (8 bytes each) that one step of the duplicate check holds in memory.
     threads : int
         Threads that work on one file when there are fewer files than this; the result does not depend on it.
+    columns : tuple of str
+        Canonical columns to import beside those that always are (see
+        :func:`~stellarscale.surveys.plan.chosen_columns`); all that the files have when empty.
     write : WriteOptions
         Codec and row groups of the partition files.
 
@@ -55,6 +58,7 @@ class ImportConfig:
     finest_order: int = 10
     hashes_at_once: int = 2_000_000
     threads: int = 1
+    columns: tuple[str, ...] = ()
     write: WriteOptions = field(default_factory=WriteOptions)
 
     def __post_init__(self) -> None:
@@ -113,10 +117,12 @@ def plan_import(files: Sequence[Path | str], schema: SurveySchema, config: Impor
         If no file is given, a file is missing, empty, not a file, or given twice.
     SchemaError
         If a required column is missing, or two files do not have the same columns.
+    ConfigError
+        If a chosen column is unknown to the schema, or the files do not have it.
     """
     config = config or ImportConfig()
     paths = _checked_paths(files)
-    columns = _common_columns(paths, schema)
+    columns = chosen_columns(schema, _common_columns(paths, schema), config.columns)
     sizes = tuple(path.stat().st_size for path in paths)
     digest = _digest(paths, columns, schema, config)
     return ImportPlan(paths, sizes, _first_ids(paths, schema), columns, schema, config, digest)
@@ -208,6 +214,7 @@ def _first_ids(paths: Sequence[Path], schema: SurveySchema) -> tuple[int, ...]:
 def _digest(paths: Sequence[Path], columns: Sequence[str], schema: SurveySchema, config: ImportConfig) -> str:
     numbers = dataclasses.asdict(config)
     del numbers["threads"]  # a resumed run may have another machine under it
+    del numbers["columns"]  # what came of it is in `columns`
     states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     content = [schema.model_dump(mode="json"), numbers, list(columns), states]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

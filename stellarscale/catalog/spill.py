@@ -11,12 +11,9 @@ import errno
 import json
 import shutil
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,12 +24,11 @@ from stellarscale.catalog.import_plan import ImportPlan
 from stellarscale.catalog.ordering import runs_of, stable_order, sum_counts
 from stellarscale.errors import RowCountError, RunError, SchemaError
 from stellarscale.kernels.healpix import ORDER, pixel_of
+from stellarscale.surveys.in_order import in_order
 from stellarscale.surveys.read import REJECTS, CanonicalBatch, read_batches
 
 RECORD = "record.json"
 _COMPACT_AT = 1 << 21  # sparse counts held before they are summed
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 class BatchSpan(NamedTuple):
@@ -196,8 +192,9 @@ def _spill_into(files: SpillFiles, path: Path, plan: ImportPlan, file_number: in
             plan.columns,
             batch_rows=plan.config.batch_rows,
             first_id=plan.first_ids[file_number],
+            threads=plan.threads_per_file,
         )
-        for batch in _in_order(lambda one: _sort_batch(one, plan, schema, path), batches, plan.threads_per_file):
+        for batch in in_order(lambda one: _sort_batch(one, plan, schema, path), batches, plan.threads_per_file):
             if batch.span.rows:
                 rows_file.write_batch(batch.rows)
                 hashes_file.write(batch.hashes.tobytes())
@@ -252,18 +249,3 @@ def _compacted(counts: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
     held = sum(part.shape[1] for part in counts)
     # Compared with the last sum, so that a large histogram is not summed again for every batch.
     return [sum_counts(counts)] if held > max(_COMPACT_AT, 2 * counts[0].shape[1]) else counts
-
-
-def _in_order(function: Callable[[_Item], _Result], items: Iterable[_Item], threads: int) -> Iterator[_Result]:
-    """Results in the order of the items; at most ``threads + 1`` items are alive at once."""
-    if threads == 1:
-        yield from map(function, items)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[_Result]] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

@@ -79,9 +79,19 @@ def capacity(client: Client) -> int:
     return max(1, sum(client.nthreads().values()))
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share_of_cores(client: Client, tasks: int) -> int:
+    """Threads that each of so many tasks may start, when the workers are on machines like this one."""
+    return max(1, cores() // max(1, min(tasks, capacity(client))))
+
+
 def _count(text: str, cluster: str) -> int:
     if not text:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cores()
     if not text.isdigit() or int(text) < 1:
         raise ConfigError("the number of workers is not a positive whole number", seen=cluster, needed=FORMS)
     return int(text)

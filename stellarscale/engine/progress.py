@@ -15,16 +15,17 @@ class Progress:
         self.enabled = sys.stderr.isatty() if enabled is None else enabled
         self._bar: Any = None
         self._rows = 0
+        self._counts = "rows"
 
     @contextmanager
-    def stage(self, name: str, *, total: int, done: int) -> Iterator[None]:
-        """Show a bar while a stage runs; ``done`` tasks were finished by an earlier run."""
+    def stage(self, name: str, *, total: int, done: int, counts: str = "rows") -> Iterator[None]:
+        """Show a bar while a stage runs; ``done`` tasks were finished by an earlier run, ``counts`` names its rows."""
         if not self.enabled:
             yield
             return
         from tqdm import tqdm
 
-        self._rows = 0
+        self._rows, self._counts = 0, counts
         with tqdm(total=total, initial=done, desc=name, unit="part", file=sys.stderr) as bar:
             self._bar = bar
             try:
@@ -38,5 +39,5 @@ class Progress:
             return
         self._rows += rows
         elapsed = max(self._bar.format_dict["elapsed"], 1e-9)
-        self._bar.set_postfix_str(f"{self._rows:,} rows, {self._rows / elapsed:,.0f} rows/s")
+        self._bar.set_postfix_str(f"{self._rows:,} {self._counts}, {self._rows / elapsed:,.0f} {self._counts}/s")
         self._bar.update(1)

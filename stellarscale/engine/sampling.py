@@ -1,8 +1,9 @@
-"""What a worker does to put the sample of one model together: which stars train, and which test. No Dask here."""
+"""What a worker does to put the sample of one model together: which stars train, calibrate and test. No Dask here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from stellarscale.partition.features import class_code, floats
 
 SKY_KEY = "_healpix_29"
 TRAIN, HELD_OUT, TEST = "train", "held_out", "test:"
+# Labelled stars that pass the cuts of the prediction and not those of the training: see build_sample.
+CALIBRATE, HELD_OUT_WIDE = "calibrate", "held_out_wide"
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ def build_sample(task: SampleTask, spec: ModelSpec) -> dict[str, Any]:
     """Write the stars of a model in the order of the sky, each with its role (paper I, section 2.3).
 
     A star that tests does not train, and a star that an earlier catalogue gives a label is not taken from a later
-    one. Of the stars that are left ``training.test_fraction`` is held out.
+    one. Of the stars that are left ``training.test_fraction`` is held out. Stars that pass the cuts of the prediction
+    only do not train (Table 2): they calibrate the errors of the many stars in the catalogue that are like them, but
+    for the same fraction, on which these errors are checked. Catalogues that test keep to the cuts of the training.
 
     Raises
     ------
@@ -67,41 +72,62 @@ def build_sample(task: SampleTask, spec: ModelSpec) -> dict[str, Any]:
         If fewer stars than ``training.min_stars`` would train.
     """
     tables = {source.catalog: _labelled(task, source, spec) for source in task.sources}
-    tests = {s.catalog: tables[s.catalog] for s in task.sources if s.role == "test"}
-    tested = _stars(tests.values())
-    pool: list[pa.Table] = []
     rejected: dict[str, int] = {}
-    for source in task.sources:
-        if source.role == "test":
-            continue
-        table, lost = _without(tables[source.catalog], tested)
-        _count(rejected, "stars that test", lost)
-        table, lost = _without(table, _stars(pool))
-        _count(rejected, "label from an earlier catalogue", lost)
-        pool.append(table)
-    training = _sorted(pa.concat_tables(pool))
-    _check_enough(task, spec, training.num_rows)
-    test = held_out(training.num_rows, test_fraction=task.training.test_fraction, seed=task.seed)
-    training = training.append_column("role", pa.array(np.where(test, HELD_OUT, TRAIN), pa.string()))
-    parts = [training, *(_with_role(_sorted(table), f"{TEST}{name}") for name, table in tests.items())]
-    sample = pa.concat_tables(parts).drop_columns([SKY_KEY])
+    tests = {s.catalog: _training_cuts(tables[s.catalog], rejected) for s in task.sources if s.role == "test"}
+    further = [tables[source.catalog] for source in task.sources if source.role != "test"]
+    pool = _sorted(_pooled(further, _stars(tests.values()), rejected))
+    trains = pool["trains"].to_numpy()
+    _check_enough(task, spec, int(trains.sum()))
+    parts = [_with_roles(task, pool.filter(trains), (TRAIN, HELD_OUT))]
+    parts.append(_with_roles(task, pool.filter(~trains), (CALIBRATE, HELD_OUT_WIDE)))
+    parts += [_with_role(_sorted(table), [f"{TEST}{name}"] * table.num_rows) for name, table in tests.items()]
+    sample = pa.concat_tables(parts).drop_columns([SKY_KEY, "trains"])
     with atomic_write(task.path(spec)) as temporary:
         pq.write_table(sample, temporary)
+    roles = Counter(sample["role"].to_pylist())
     return {
         "rows_in": sum(table.num_rows for table in tables.values()),
         "rows_out": sample.num_rows,
         "rejected": rejected,
-        "n_train": int((~test).sum()),
-        "n_held_out": int(test.sum()),
+        "n_train": roles[TRAIN],
+        "n_held_out": roles[HELD_OUT],
+        "n_calibrate": roles[CALIBRATE],
+        "n_held_out_wide": roles[HELD_OUT_WIDE],
         "n_test": sum(table.num_rows for table in tests.values()),
     }
+
+
+def _training_cuts(table: pa.Table, rejected: dict[str, int]) -> pa.Table:
+    kept = table.filter(table["trains"])
+    _count(rejected, "test stars beyond the cuts of the training", table.num_rows - kept.num_rows)
+    return kept
+
+
+def _pooled(tables: Iterable[pa.Table], tested: pa.ChunkedArray | None, rejected: dict[str, int]) -> pa.Table:
+    """Stars of several catalogues, each star once, without those that test."""
+    pool: list[pa.Table] = []
+    for table in tables:
+        rest, lost = _without(table, tested)
+        _count(rejected, "stars that test", lost)
+        rest, lost = _without(rest, _stars(pool))
+        _count(rejected, "label from an earlier catalogue", lost)
+        pool.append(rest)
+    return pa.concat_tables(pool)
+
+
+def _with_roles(task: SampleTask, table: pa.Table, roles: tuple[str, str]) -> pa.Table:
+    """Stars with the first role, and the second one for the share that is held out."""
+    test = np.zeros(table.num_rows, dtype=bool)
+    if len(test) > 1:
+        test = held_out(len(test), test_fraction=task.training.test_fraction, seed=task.seed)
+    return _with_role(table, np.where(test, roles[1], roles[0]))
 
 
 def _labelled(task: SampleTask, source: TrainingSource, spec: ModelSpec) -> pa.Table:
     """Rows of one catalogue that have the label and are of the model's classes; none if it does not give the label."""
     stored = open_stored(source.path)
     label = f"label_{spec.label}"
-    columns = [*task.training.inputs, *task.carried, *(["class_code"] if spec.classes else [])]
+    columns = [*task.training.inputs, *task.carried, "trains", *(["class_code"] if spec.classes else [])]
     sky = [name for name in (task.star, *task.position) if name is not None]
     given = [label] if label in stored.schema.names else []
     table = read_columns(stored, list(dict.fromkeys([*columns, *sky, *given])))
@@ -112,7 +138,7 @@ def _labelled(task: SampleTask, source: TrainingSource, spec: ModelSpec) -> pa.T
 
 
 def _in_shape(task: SampleTask, table: pa.Table, label: str, catalog: str) -> pa.Table:
-    """The columns of the sample: key of the sky, inputs, what is carried, label, source, star, position."""
+    """The columns of the sample: key of the sky, inputs, what is carried, label, source, star, position, trains."""
     floats32 = list(dict.fromkeys([*task.training.inputs, *task.carried]))
     columns = {SKY_KEY: table[SKY_KEY]} | {name: table[name].cast(pa.float32()) for name in floats32}
     values = floats(table, label) if label in table.schema.names else np.empty(0)
@@ -121,11 +147,11 @@ def _in_shape(task: SampleTask, table: pa.Table, label: str, catalog: str) -> pa
     columns["star"] = table[task.star or SKY_KEY]
     for name, column in zip(("ra", "dec"), task.position, strict=True):
         columns[name] = table[column].cast(pa.float64())
-    return pa.table(columns)
+    return pa.table(columns | {"trains": table["trains"]})
 
 
-def _with_role(table: pa.Table, role: str) -> pa.Table:
-    return table.append_column("role", pa.array([role] * table.num_rows, pa.string()))
+def _with_role(table: pa.Table, roles: Sequence[str] | NDArray[np.str_]) -> pa.Table:
+    return table.append_column("role", pa.array(roles, pa.string()))
 
 
 def _stars(tables: Iterable[pa.Table]) -> pa.ChunkedArray | None:

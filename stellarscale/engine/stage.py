@@ -26,6 +26,18 @@ Record = dict[str, Any]
 ATTEMPTS = 3
 
 
+class StageError(RunError):
+    """Tasks of a stage failed for good; the others have their receipts.
+
+    Attributes
+    ----------
+    failures : mapping of str to Exception
+        Error of each failed task by its key.
+    """
+
+    failures: Mapping[str, Exception]
+
+
 @dataclass
 class StageResult:
     """Receipts of a stage by task key, and what was found finished."""
@@ -52,6 +64,7 @@ def run_stage(
     ledger: Ledger,
     stage: str,
     progress: Progress | None = None,
+    counts: str = "rows",
 ) -> StageResult:
     """Run ``function(item)`` for every task without a receipt, and return all receipts.
 
@@ -62,10 +75,12 @@ def run_stage(
         record with at least ``rows_out``.
     tasks : mapping of str to item
         Items by key. The keys name the receipts.
+    counts : str
+        What ``rows_out`` of a record counts, for the progress bar.
 
     Raises
     ------
-    RunError
+    StageError
         When tasks failed for good. The others are finished and have their receipts; the message names what failed.
     """
     started = time.perf_counter()
@@ -75,7 +90,7 @@ def run_stage(
     failures: dict[str, Exception] = {}
     bar = progress or Progress(enabled=False)
     client.run(reset_peak)
-    with bar.stage(stage, total=len(tasks), done=len(done)):
+    with bar.stage(stage, total=len(tasks), done=len(done), counts=counts):
         for key, outcome in _window(client, function, waiting, ledger, stage):
             if isinstance(outcome, Exception):
                 failures[key] = outcome
@@ -154,14 +169,19 @@ def execute(function: Callable[[Any], Record], item: Any, key: str, receipt: Pat
     return record
 
 
-def _failure(stage: str, failures: Mapping[str, Exception], total: int) -> RunError:
+def _failure(stage: str, failures: Mapping[str, Exception], total: int) -> StageError:
     """The first failure in the words of its own error, and which tasks it and the others were."""
     first, *others = failures.values()
     for error in others[:9]:
         log.error("%s: %s", stage, error)
     keys = ", ".join(list(failures)[:10]) + (", ..." if len(failures) > 10 else "")
     what = f"{len(failures)} of {total} tasks of the step {stage!r} failed ({keys}), the rest is finished and kept"
-    if not isinstance(first, StellarscaleError):
-        return RunError(f"{what}: {type(first).__name__}: {first}")
-    cause = f"{first.cause.rstrip('.')}; then start the same command again" if first.cause else None
-    return RunError(f"{what}: {first.what}", where=first.where, seen=first.seen, needed=first.needed, cause=cause)
+    if isinstance(first, StellarscaleError):
+        cause = f"{first.cause.rstrip('.')}; then start the same command again" if first.cause else None
+        failure = StageError(
+            f"{what}: {first.what}", where=first.where, seen=first.seen, needed=first.needed, cause=cause
+        )
+    else:
+        failure = StageError(f"{what}: {type(first).__name__}: {first}")
+    failure.failures = dict(failures)
+    return failure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,28 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stellarscale.catalog import layout
+from stellarscale.catalog.gather import may_hold, read_rest
 from stellarscale.catalog.import_plan import ImportPlan
 from stellarscale.catalog.import_reduce import Partition, reduce_pixel
 from stellarscale.catalog.pixels import Pixel
 from stellarscale.catalog.reader import StoredCatalog, open_stored, read_pixel, read_ranges
 from stellarscale.catalog.spill import spill_file
 from stellarscale.catalog.subset import Subset
-from stellarscale.catalog.writer import WriteOptions, write_pixel
+from stellarscale.catalog.writer import PixelRecord, WriteOptions, write_pixel
 from stellarscale.config import FeatureConfig, Label
 from stellarscale.kernels import healpix
 from stellarscale.kernels.dust import ebv_sfd98, galactic
-from stellarscale.kernels.forest import predict
-from stellarscale.kernels.neighbours import beside_any
 from stellarscale.models.forest import check_features
 from stellarscale.models.store import load
 from stellarscale.partition.features import add_features, floats
-from stellarscale.partition.match import MatchConfig, match_partition
+from stellarscale.partition.match import (
+    MatchConfig,
+    joined,
+    match_partition,
+    match_sky,
+    output_schema,
+    take_rows,
+)
 from stellarscale.partition.predict import PredictConfig, Predictor, predict_partition
 from stellarscale.partition.training import training_rows
 from stellarscale.surveys.dust import load_dust_maps
@@ -85,40 +91,57 @@ def _opened(path: Path, version: tuple[int, ...]) -> StoredCatalog:
 
 
 def match_pixel(task: MatchTask, pixel: Pixel) -> Record:
-    """Match one left partition with its surroundings on the right, and write the result."""
-    catalog = _stored(task.left)
-    left = _within(read_pixel(catalog, pixel), task.subset, catalog)
-    matched = matched_table(task, pixel, left, _partners_across(task, pixel, left))
-    written = write_pixel(task.out, pixel, matched, task.write)
-    return {"rows_in": left.num_rows, **_record(written), **_match_numbers(matched, task.config)}
+    """Match one left partition with its surroundings on the right, and write the result.
 
-
-def matched_table(task: MatchTask, pixel: Pixel, left: pa.Table, ring: NDArray[np.int64] | None = None) -> pa.Table:
-    """Match rows of one left partition; what lies around them is read here, of the right rows outside only `ring`."""
-    if ring is None:
-        ring = healpix.ring_around(pixel.order, pixel.ipix, task.margin_arcsec)
-    own = np.array([[pixel.first, pixel.last]], dtype=np.int64)
-    right = read_ranges(_stored(task.right), healpix.merge_ranges(np.concatenate([own, ring])))
-    border = _rivals(task, pixel) if task.config.keep == "mutual" else None
-    return match_partition(left, right, border, task.config)
-
-
-def _partners_across(task: MatchTask, pixel: Pixel, left: pa.Table) -> NDArray[np.int64]:
-    """Ranges outside of a partition with the right rows that are near enough to one of its left rows as stored.
-
-    The sky keys alone tell. Most row groups along the border hold no such row, and then only their keys are decoded.
+    What the match itself needs is read first; the other columns only from the row groups that have a row in the
+    result. Nothing is read where the right catalogue has no rows.
     """
+    catalog, other = _stored(task.left), _stored(task.right)
+    around = _surroundings(task, pixel)
+    if task.config.how == "inner" and task.subset is None and not may_hold(other, around):
+        return {"rows_in": catalog.rows_of(pixel), **_record(_nothing(task, pixel)), "matched": 0}
+    left = read_pixel(catalog, pixel, columns=task.config.left.names)
+    chosen = _rows_within(left, task.subset, catalog)
+    right = read_ranges(other, around, columns=task.config.right.names)
+    matched = match_sky(take_rows(left, chosen), right, _rivals(task, pixel), task.config)
+    matched = matched._replace(left=chosen[matched.left])
+    rows, partners = _gathered(catalog, left, matched.left), _gathered(other, right, matched.right)
+    written = write_pixel(task.out, pixel, joined(rows, partners, matched, task.config), task.write)
+    return {"rows_in": len(chosen), **_record(written), "matched": matched.n_matched}
+
+
+def matched_table(task: MatchTask, pixel: Pixel, left: pa.Table) -> pa.Table:
+    """Match rows of one left partition that are in memory; what lies around them is read here."""
+    right = read_ranges(_stored(task.right), _surroundings(task, pixel))
+    return match_partition(left, right, _rivals(task, pixel), task.config)
+
+
+def _surroundings(task: MatchTask, pixel: Pixel) -> NDArray[np.int64]:
+    """Ranges of a partition and of what is within the margin of it."""
     ring = healpix.ring_around(pixel.order, pixel.ipix, task.margin_arcsec)
-    fine = healpix.finest_order(task.margin_arcsec, pixel.order)
-    if healpix.resolution_arcsec(fine) <= 2.0 * task.margin_arcsec:
-        return ring
-    around = read_ranges(_stored(task.right), ring, columns=[]).column(0).to_numpy()
-    cells = np.unique(around >> (2 * (healpix.ORDER - fine)))
-    return healpix.pixel_ranges(fine, cells[beside_any(fine, cells, left.column(0).to_numpy())])
+    own = np.array([[pixel.first, pixel.last]], dtype=np.int64)
+    return healpix.merge_ranges(np.concatenate([own, ring]))
 
 
-def _rivals(task: MatchTask, pixel: Pixel) -> pa.Table:
-    """Left rows that are not matched here but may be nearer to a right row than one that is."""
+def _nothing(task: MatchTask, pixel: Pixel) -> PixelRecord:
+    """A partition without rows, written."""
+    schema = output_schema(_stored(task.left).schema, _stored(task.right).schema, task.config)
+    return write_pixel(task.out, pixel, schema.empty_table(), task.write)
+
+
+def _gathered(catalog: StoredCatalog, sky: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
+    """All columns of some rows of a table that was read for a match; nulls for row -1."""
+    rest, places = read_rest(catalog, sky, rows)
+    known, added = take_rows(sky, rows), take_rows(rest, places)
+    schema = catalog.schema
+    columns = [(known if name in known.column_names else added)[name] for name in schema.names]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _rivals(task: MatchTask, pixel: Pixel) -> pa.Table | None:
+    """Left rows that are not matched here but may be nearer to a right row than one that is, for a mutual match."""
+    if task.config.keep != "mutual":
+        return None
     catalog, sky = _stored(task.left), task.config.left
     columns = [name for name in (sky.id, sky.ra, sky.dec, sky.pmra, sky.pmdec, sky.epoch) if name]
     columns = list(dict.fromkeys(columns))
@@ -131,20 +154,16 @@ def _rivals(task: MatchTask, pixel: Pixel) -> pa.Table:
     return pa.concat_tables([border, outside])
 
 
-def _match_numbers(matched: pa.Table, config: MatchConfig) -> Record:
-    """Numbers of a match that a run sums up."""
-    separation = matched[f"{config.pair_prefix}separation_arcsec"]
-    return {"matched": matched.num_rows - separation.null_count}
-
-
 def training_pixel(task: TrainingTask, pixel: Pixel) -> Record:
-    """Featurise one labelled partition and write the rows that pass the training cuts."""
+    """Featurise one labelled partition and write the rows that train a model or calibrate its errors."""
     catalog = _stored(task.source)
     table = _within(read_pixel(catalog, pixel), task.subset, catalog)
     features = add_features(table, task.features, _ebv(table, task.features, catalog))
     rows, rejected = training_rows(features, task.features, task.inputs, task.labels, keep=task.keep)
     written = write_pixel(task.out, pixel, rows)
-    return {"rows_in": table.num_rows, "rejected": rejected, **_record(written)}
+    only_calibrate = int((~rows["trains"].to_numpy()).sum())
+    record = {"rows_in": table.num_rows, "rejected": rejected, "only_calibrate": only_calibrate}
+    return {**record, **_record(written)}
 
 
 def predict_pixel(task: PredictTask, pixel: Pixel) -> Record:
@@ -161,7 +180,7 @@ def predict_pixel(task: PredictTask, pixel: Pixel) -> Record:
 def _predictor(path: Path, digest: str, config: PredictConfig) -> Predictor:
     stored = load(path, expect_digest=digest)
     check_features(stored, config.inputs)
-    return partial(predict, stored.packed)
+    return stored
 
 
 def _record(written: Any) -> Record:
@@ -174,10 +193,14 @@ def _record(written: Any) -> Record:
 
 
 def _within(table: pa.Table, subset: Subset | None, catalog: StoredCatalog) -> pa.Table:
+    return take_rows(table, _rows_within(table, subset, catalog))
+
+
+def _rows_within(table: pa.Table, subset: Subset | None, catalog: StoredCatalog) -> NDArray[np.int64]:
     if subset is None:
-        return table
+        return np.arange(table.num_rows)
     properties = catalog.properties
-    return table.filter(pa.array(subset.mask(table, properties.ra, properties.dec)))
+    return np.flatnonzero(subset.mask(table, properties.ra, properties.dec))
 
 
 def _ebv(table: pa.Table, features: FeatureConfig, catalog: StoredCatalog) -> NDArray | None:

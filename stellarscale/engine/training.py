@@ -1,128 +1,154 @@
-"""What a worker does to train one model: collect the rows, hold some out, fit, save, test. No Dask here."""
+"""What a worker does to finish one model: put its trees together, save it, predict the stars that did not train."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stellarscale.catalog.atomic import atomic_write
-from stellarscale.catalog.reader import open_stored, read_columns
-from stellarscale.config import Classes, ModelSpec, Training, digest_of
-from stellarscale.errors import InputError
+from stellarscale.config import ModelSpec, digest_of
+from stellarscale.engine.growing import GrowTask, TreesOf, read_group, training_arrays
+from stellarscale.engine.sampling import CALIBRATE, HELD_OUT, TRAIN
+from stellarscale.engine.stars import sample_path
+from stellarscale.kernels.conformal import FEWEST
 from stellarscale.kernels.forest import predict
 from stellarscale.kernels.stats import robust_sigma
-from stellarscale.models.forest import ForestConfig, describe, fit_estimator, train
-from stellarscale.models.split import held_out
-from stellarscale.models.store import load, save
-from stellarscale.partition.features import class_code, floats, matrix
+from stellarscale.models.calibrate import Calibration, calibrate
+from stellarscale.models.fit import fit_estimator
+from stellarscale.models.forest import TrainedForest, assemble, describe
+from stellarscale.models.store import StoredForest, load, save
+from stellarscale.partition.features import floats, matrix
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class TrainTask:
-    """Where training rows are, where models go, and the settings of all models."""
+class FinishTask:
+    """What the trees were grown with, and the groups of every model by its name."""
 
-    source: Path
-    out: Path
-    training: Training
-    classes: Classes | None
-    seed: int
-    n_jobs: int
+    grown: GrowTask
+    groups: Mapping[str, tuple[TreesOf, ...]]
 
-
-@dataclass(frozen=True)
-class Sample:
-    """Arrays of one model's stars, in catalogue order."""
-
-    x: NDArray[np.float32]
-    y: NDArray[np.float64]
-    test: NDArray[np.bool_]
+    @property
+    def out(self) -> Path:
+        """Directory of the models."""
+        return self.grown.out
 
 
-def train_one(task: TrainTask, spec: ModelSpec) -> dict[str, Any]:
-    """Train one forest; write the model and what it says of the stars held out.
+def finish_model(task: FinishTask, spec: ModelSpec) -> dict[str, Any]:
+    """Write a model, and the table of what it says of the stars that did not train.
 
     Raises
     ------
-    InputError
-        If fewer stars than ``training.min_stars`` are left for the model.
+    ModelError
+        If a group of trees is missing or damaged.
     """
-    sample = _sample(task, spec)
-    settings = task.training.forest
-    config = ForestConfig(**settings.model_dump(), seed=task.seed, n_jobs=task.n_jobs)
-    trained = train(sample.x[~sample.test], sample.y[~sample.test], feature_names=task.training.inputs, config=config)
-    label = task.training.labels[spec.label]
-    provenance = describe(
-        trained,
-        label=spec.label,
-        unit=label.unit,
-        class_names=spec.classes,
-        config_digest=digest_of(task.training, task.classes, task.seed),
-    )
+    x, y = training_arrays(task.grown, spec)
+    groups = [read_group(task.grown, item) for item in task.groups[spec.name]]
+    names = task.grown.training.inputs
+    trained = assemble(groups, x, y, feature_names=names, config=task.grown.config)
+    stars = pq.read_table(sample_path(task.out, spec.name), partitioning=None)
+    trains = pc.equal(stars["role"], TRAIN)
+    calibration = _calibrate(task, spec, trained, x, y, _magnitude(task, stars.filter(trains)))
     path = task.out / f"{spec.name}.npz"
-    digest = save(path, trained.packed, provenance)
-    sigma = _test(task, spec, sample, path, digest)
-    comparison = _plain_sklearn(sample, config) if task.training.compare_with_sklearn else {}
+    digest = _save(task, spec, trained, calibration, path)
+    others = stars.filter(pc.invert(pc.is_in(stars["role"], value_set=pa.array([TRAIN, CALIBRATE]))))
+    evaluated = _evaluated(task, others, load(path, expect_digest=digest))
+    with atomic_write(task.out / f"{spec.name}_evaluated.parquet") as temporary:
+        pq.write_table(evaluated, temporary)
+    test = pc.equal(others["role"], HELD_OUT)
+    held_out, tested = others.filter(test), evaluated.filter(test)
+    rows = stars.num_rows
     return {
-        "rows_in": len(sample.y),
-        "rows_out": len(sample.y),
+        "rows_in": rows,
+        "rows_out": rows,
         "digest": digest,
-        "n_train": int((~sample.test).sum()),
-        "n_test": int(sample.test.sum()),
+        "n_train": len(y),
+        "n_test": held_out.num_rows,
         "oob_score": trained.oob_score,
         "oob_sigma": trained.sigma,
-        "held_out_sigma": sigma,
+        "held_out_sigma": robust_sigma(floats(tested, "prediction") - floats(tested, "label")),
         "backend": trained.backend,
         "fit_seconds": round(trained.fit_seconds, 3),
         "importances": [float(value) for value in trained.feature_importances],
-        **comparison,
+        **(_plain_sklearn(task, x, y, held_out) if task.grown.training.compare_with_sklearn else {}),
     }
 
 
-def _sample(task: TrainTask, spec: ModelSpec) -> Sample:
-    """The stars that have the label and are of the model's classes."""
-    label = f"label_{spec.label}"
-    columns = [*task.training.inputs, label, *(["class_code"] if spec.classes else [])]
-    table = read_columns(open_stored(task.source), list(dict.fromkeys(columns)))
-    keep = np.isfinite(floats(table, label))
-    if spec.classes and task.classes is not None:
-        codes = [class_code(task.classes, name) for name in spec.classes]
-        keep &= np.isin(floats(table, "class_code"), codes)
-    if keep.sum() < task.training.min_stars:
-        raise InputError(
-            "too few stars to train a model",
-            where=f"model {spec.name}",
-            seen=int(keep.sum()),
-            needed=f"{task.training.min_stars} (training.min_stars)",
-            cause="the label catalogue hardly overlaps, the cuts are too tight, or the class is rare",
-        )
-    table = table.filter(pa.array(keep))
-    test = held_out(table.num_rows, test_fraction=task.training.test_fraction, seed=task.seed)
-    return Sample(matrix(table, task.training.inputs), floats(table, label), test)
+def _magnitude(task: FinishTask, stars: pa.Table) -> NDArray[np.float64] | None:
+    """What the errors depend on, if anything."""
+    name = task.grown.training.errors.magnitude
+    return floats(stars, name) if name else None
 
 
-def _test(task: TrainTask, spec: ModelSpec, sample: Sample, path: Path, digest: str) -> float:
-    """Predict the held-out stars with the model as written, keep the table, and return the robust sigma."""
-    stored = load(path, expect_digest=digest)
-    mean, spread = predict(stored.packed, np.ascontiguousarray(sample.x[sample.test]))
-    truth = sample.y[sample.test]
-    table = pa.table({"label": truth, "prediction": mean, "spread": spread})
-    with atomic_write(task.out / f"{spec.name}_held_out.parquet") as temporary:
-        pq.write_table(table, temporary)
-    return robust_sigma(mean - truth)
+def _calibrate(
+    task: FinishTask,
+    spec: ModelSpec,
+    trained: TrainedForest,
+    x: NDArray[np.float32],
+    y: NDArray[np.float64],
+    magnitude: NDArray[np.float64] | None,
+) -> Calibration | None:
+    """Errors and novelty from the training stars, each as the trees that did not see it tell; None of too few."""
+    training = task.grown.training
+    known = np.isfinite(trained.oob_spread) & (True if magnitude is None else np.isfinite(magnitude))
+    if known.sum() < FEWEST:
+        log.warning("model %s: %d stars are too few to calibrate errors on: it gives none", spec.name, known.sum())
+        return None
+    return calibrate(
+        trained.oob_prediction,
+        trained.oob_spread,
+        y,
+        magnitude,
+        x,
+        settings=training.errors,
+        feature_names=training.inputs,
+        n_trees=trained.packed.n_trees,
+    )
 
 
-def _plain_sklearn(sample: Sample, config: ForestConfig) -> dict[str, float]:
+def _save(
+    task: FinishTask, spec: ModelSpec, trained: TrainedForest, calibration: Calibration | None, path: Path
+) -> str:
+    training = task.grown.training
+    provenance = describe(
+        trained,
+        label=spec.label,
+        unit=training.labels[spec.label].unit,
+        class_names=spec.classes,
+        config_digest=digest_of(training, task.grown.seed),
+    )
+    return save(path, trained.packed, provenance, calibration)
+
+
+def _evaluated(task: FinishTask, stars: pa.Table, model: StoredForest) -> pa.Table:
+    """What the model, as written, says of stars, beside their labels."""
+    x, magnitude = matrix(stars, task.grown.training.inputs), _magnitude(task, stars)
+    _, spread = predict(model.packed, x)
+    said = model.estimate(x, magnitude)
+    columns = {name: stars[name] for name in ("star", "ra", "dec", "role", "source", "label")}
+    columns["magnitude"] = pa.nulls(len(x), pa.float32()) if magnitude is None else pa.array(magnitude, pa.float32())
+    columns |= {"prediction": pa.array(said.value), "spread": pa.array(spread)}
+    columns |= {name: pa.array(getattr(said, name), from_pandas=True) for name in ("err", "err95")}
+    columns["novel"] = pa.array(said.novel)
+    return pa.table(columns)
+
+
+def _plain_sklearn(
+    task: FinishTask, x: NDArray[np.float32], y: NDArray[np.float64], held_out: pa.Table
+) -> dict[str, float]:
     """Robust sigma of scikit-learn's own fit and predict on the same split."""
-    plain = ForestConfig(**{**config.__dict__, "backend": "sklearn", "oob_score": False})
-    estimator, _ = fit_estimator(sample.x[~sample.test], sample.y[~sample.test], config=plain)
-    residual = estimator.predict(sample.x[sample.test]) - sample.y[sample.test]
-    return {"sklearn_sigma": robust_sigma(residual)}
+    config = dataclasses.replace(task.grown.config, backend="sklearn", oob_score=False)
+    estimator, _ = fit_estimator(x, y, config=config)
+    predicted = estimator.predict(matrix(held_out, task.grown.training.inputs))
+    return {"sklearn_sigma": robust_sigma(predicted - floats(held_out, "label"))}

@@ -15,7 +15,7 @@ from stellarscale.kernels.sphere import (
     ARCSEC_PER_RADIAN,
     angle_from_half_chord,
     direction,
-    propagate,
+    propagate_one,
     read_only,
     velocity,
 )
@@ -146,18 +146,32 @@ def match(
     return nearest_pairs(blocks, (left_ra, left_dec), right_ra.size, keep == "mutual", swapped=False)
 
 
-def _moving_blocks(movers: _Movers, targets: tuple[Floats, Floats, Floats], radius_arcsec: float) -> Iterator[Block]:
-    """Blocks of movers with the targets within the radius, each at the epoch of the target.
+@njit(nogil=True, cache=True)
+def _centres(movers, first_epoch, last_epoch, radius_arcsec):
+    """Where to search for the targets of each mover, degrees, and how far from there, arcsec.
 
-    Candidates are searched about the middle of the targets' epochs, each mover with a radius widened by
-    what it can move until the ends of them; a motion along the tangent is never faster on the sky than at
-    its own epoch.
+    A slow mover is looked for where it is, with the radius widened by what it can move until any of the epochs;
+    one that moves by more than the radius where it is in the middle of the epochs, which keeps the circle small.
+    A motion along the tangent is never faster on the sky than at its own epoch.
     """
-    low, high = float(targets[2].min()), float(targets[2].max())
-    years = 0.5 * (high - low)
-    ra, dec = map(read_only, propagate(*movers[:4], low + years - movers.epoch))
-    speed_arcsec = np.hypot(movers.pmra, movers.pmdec) * 1e-3
-    reach = read_only(radius_arcsec + speed_arcsec * years * (1.0 + 1e-9) + _SLACK_ARCSEC)
+    ra, dec, pmra, pmdec, epoch = movers
+    ra_out, dec_out, reach = np.empty(ra.size), np.empty(ra.size), np.empty(ra.size)
+    for i in range(ra.size):
+        speed = 1e-3 * math.sqrt(pmra[i] * pmra[i] + pmdec[i] * pmdec[i])
+        to_first, to_last = first_epoch - epoch[i], last_epoch - epoch[i]
+        motion = speed * max(abs(to_first), abs(to_last))
+        ra_out[i], dec_out[i] = ra[i], dec[i]
+        if motion > radius_arcsec:
+            ra_out[i], dec_out[i] = propagate_one(ra[i], dec[i], pmra[i], pmdec[i], 0.5 * (to_first + to_last))
+            motion = 0.5 * speed * (last_epoch - first_epoch)
+        reach[i] = radius_arcsec + motion * (1.0 + 1e-9) + _SLACK_ARCSEC
+    return ra_out, dec_out, reach
+
+
+def _moving_blocks(movers: _Movers, targets: tuple[Floats, Floats, Floats], radius_arcsec: float) -> Iterator[Block]:
+    """Blocks of movers with the targets within the radius, each at the epoch of the target."""
+    epochs = float(targets[2].min()), float(targets[2].max())
+    ra, dec, reach = map(read_only, _centres(movers, *epochs, radius_arcsec))
     for first, last, found in search_blocks(build_index(*targets[:2]), ra, dec, reach):
         _move(movers, targets, first, last, found, radius_arcsec)
         yield first, last, found

@@ -1,4 +1,4 @@
-"""The eight neighbours of NESTED HEALPix pixels, and which rows across a border can have a partner inside of it.
+"""The eight neighbours of NESTED HEALPix pixels.
 
 Plain integer arithmetic on the coordinates of a pixel in its base pixel (Gorski et al. 2005, ApJ 622, 759, section
 4.2); no library has to be loaded for it.
@@ -74,29 +74,6 @@ def neighbours(order: int, ipix: Pixels) -> Pixels:
         there_x, there_y = np.where(swap, there_y, there_x), np.where(swap, there_x, there_y)
         found[row] = np.where(there < 0, -1, (there << (2 * order)) | interleave(there_x, there_y))
     return found
-
-
-def beside_any(order: int, cells: Pixels, keys: Pixels, key_order: int = 29) -> NDArray[np.bool_]:
-    """Which pixels have a row in themselves or in one of their neighbours.
-
-    Parameters
-    ----------
-    order : int
-        HEALPix order of `cells`.
-    cells : ndarray of int64, shape (n,)
-        NESTED pixels.
-    keys : ndarray of int64, shape (m,)
-        Ascending NESTED pixels of the rows, of order `key_order`.
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-    """
-    shift = 2 * (key_order - order)
-    around = np.concatenate([np.asarray(cells, dtype=np.int64)[None], neighbours(order, cells)])
-    begin = np.searchsorted(keys, around << shift)
-    end = np.searchsorted(keys, (around + 1) << shift)
-    return np.any((end > begin) & (around >= 0), axis=0)
 
 
 def _spread(value: Pixels) -> Pixels:

@@ -12,6 +12,8 @@ from scipy.special import ndtr, ndtri
 
 MAD_TO_SIGMA = 1.4826
 FEWEST_FOR_A_FIT = 20
+ONE_SIGMA = 0.682689492137086
+"""Probability that a Gaussian value lies within one standard deviation of its mean."""
 
 
 @dataclass(frozen=True)

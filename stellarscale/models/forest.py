@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from stellarscale.errors import InputError, ModelError
 from stellarscale.kernels.forest import PackedForest
-from stellarscale.models.fit import ForestConfig, fit_estimator
-from stellarscale.models.pack import pack
+from stellarscale.kernels.stats import robust_sigma
+from stellarscale.models.fit import ForestConfig
+from stellarscale.models.grow import OutOfBag, TreeGroup, combine, grow, out_of_bag
 from stellarscale.models.store import ForestProvenance
 
-__all__ = ["MIN_ROWS", "ForestConfig", "TrainedForest", "check_features", "describe", "train"]
+__all__ = ["MIN_ROWS", "ForestConfig", "TrainedForest", "assemble", "check_features", "describe", "train"]
 
 logger = logging.getLogger(__name__)
 
 MIN_ROWS = 10
 """Fewer training rows than this are refused."""
 
-_MAD_TO_SIGMA = 1.4826
-_VERSIONS_KEPT = ("stellarscale", "scikit-learn", "scikit-learn-intelex", "numpy")
+_VERSIONS_KEPT = ("stellarscale", "numba", "numpy", "scikit-learn", "scikit-learn-intelex")
 
 
 @dataclass(frozen=True)
@@ -41,18 +40,20 @@ class TrainedForest:
     config : ForestConfig
         As asked for.
     backend : str
-        'sklearn' or 'sklearnex': what did the work.
+        'histogram', 'sklearn' or 'sklearnex': what did the work.
     n_train : int
         Training rows.
     oob_prediction : numpy.ndarray of float64, (n_train,)
         Out-of-bag prediction in the label's unit; NaN for a row that every tree saw, or where none was asked
         for.
+    oob_spread : numpy.ndarray of float64, (n_train,)
+        Standard deviation over the trees that did not see the row; NaN where they are fewer than two.
     oob_score, sigma : float
         R^2 and 1.4826 x MAD of the out-of-bag residuals; NaN without them.
     feature_importances : numpy.ndarray of float64, (n_features,)
         Share of the variance removed by each feature; sums to one.
     fit_seconds : float
-        Wall-clock time of the fit.
+        Wall-clock time of growing the trees, added over groups that were grown apart.
     """
 
     packed: PackedForest
@@ -61,6 +62,7 @@ class TrainedForest:
     backend: str
     n_train: int
     oob_prediction: np.ndarray
+    oob_spread: np.ndarray
     oob_score: float
     sigma: float
     feature_importances: np.ndarray
@@ -74,15 +76,8 @@ class HasFeatures(Protocol):
     def feature_names(self) -> tuple[str, ...]: ...
 
 
-def train(
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    feature_names: Sequence[str],
-    config: ForestConfig,
-    sample_weight: np.ndarray | None = None,
-) -> TrainedForest:
-    """Fit a regression forest and pack it.
+def train(x: np.ndarray, y: np.ndarray, *, feature_names: Sequence[str], config: ForestConfig) -> TrainedForest:
+    """Train a regression forest in this process.
 
     Parameters
     ----------
@@ -94,8 +89,6 @@ def train(
         Names of the columns of ``x``.
     config : ForestConfig
         Hyper-parameters.
-    sample_weight : numpy.ndarray, (n,), optional
-        Weights of the rows, finite and not negative.
 
     Returns
     -------
@@ -106,26 +99,54 @@ def train(
     InputError
         If shapes disagree, there are too few rows, or values are not finite.
     ModelError
-        If the backend asked for is not installed.
+        If the backend asked for is not installed, or cannot learn from missing features.
     """
-    x, y = _checked(x, y, tuple(feature_names), sample_weight)
-    started = time.perf_counter()
-    estimator, backend = fit_estimator(x, y, config=config, sample_weight=sample_weight)
-    seconds = time.perf_counter() - started
-    oob = _oob_prediction(estimator, len(y))
-    score, sigma = _oob_quality(y, oob)
-    logger.info("forest of %d trees on %d rows by %s in %.1f s", config.n_estimators, len(y), backend, seconds)
+    x, y = checked_rows(x, y, feature_names)
+    group = grow(x, y, config=config, trees=(0, config.n_estimators))
+    return assemble([group], x, y, feature_names=feature_names, config=config)
+
+
+def assemble(
+    groups: Iterable[TreeGroup], x: np.ndarray, y: np.ndarray, *, feature_names: Sequence[str], config: ForestConfig
+) -> TrainedForest:
+    """Put groups of trees together, and predict the training rows by the trees that did not see them.
+
+    Parameters
+    ----------
+    groups : iterable of TreeGroup
+        All trees of the forest; the order of the groups does not matter, nor does their size.
+    x : numpy.ndarray of float32, (n, n_features)
+        Features that the trees were grown on.
+    y : numpy.ndarray of float64, (n,)
+        Labels.
+    feature_names : sequence of str
+        Names of the columns of ``x``.
+    config : ForestConfig
+        Hyper-parameters.
+
+    Raises
+    ------
+    ModelError
+        If the groups do not make a forest.
+    """
+    whole = combine(groups, config)
+    unknown = np.full(len(y), np.nan)
+    oob = out_of_bag(whole.packed, x, y, config=config) if config.oob_score else OutOfBag(unknown, unknown)
+    score, sigma = _oob_quality(y, oob.prediction)
+    logger.info("forest of %d trees on %d rows by %s", config.n_estimators, len(y), whole.backend)
+    importances = whole.importances.sum(axis=0)
     return TrainedForest(
-        packed=pack(estimator),
+        packed=whole.packed,
         feature_names=tuple(feature_names),
         config=config,
-        backend=backend,
+        backend=whole.backend,
         n_train=len(y),
-        oob_prediction=oob,
+        oob_prediction=oob.prediction,
+        oob_spread=oob.spread,
         oob_score=score,
         sigma=sigma,
-        feature_importances=np.asarray(estimator.feature_importances_, dtype=np.float64),
-        fit_seconds=seconds,
+        feature_importances=importances / max(importances.sum(), np.finfo(float).tiny),
+        fit_seconds=whole.seconds,
     )
 
 
@@ -210,9 +231,8 @@ def _versions() -> dict[str, str]:
     return installed
 
 
-def _checked(
-    x: np.ndarray, y: np.ndarray, names: tuple[str, ...], weight: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
+def checked_rows(x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Features as float32 and labels as float64, both contiguous; errors as :func:`train`."""
     if x.ndim != 2 or x.shape[1] != len(names) or y.shape != (len(x),):
         raise InputError("Training arrays disagree", seen=f"x {x.shape}, y {y.shape}, {len(names)} feature names")
     if len(x) < MIN_ROWS:
@@ -235,20 +255,11 @@ def _checked(
     if np.isinf(x[row, column]):
         raise InputError(
             "Features must be finite in float32, or NaN where missing",
-            where=f"row {row}, {names[column]}",
+            where=f"row {row}, {names[int(column)]}",
             seen=x[row, column],
             cause="a logarithm of zero, or a sentinel that is too large",
         )
-    if weight is not None and (weight.shape != y.shape or not np.isfinite(weight).all() or np.any(weight < 0)):
-        raise InputError("Sample weights must be finite, not negative, one per row", seen=f"shape {weight.shape}")
     return x, y
-
-
-def _oob_prediction(estimator: Any, n_rows: int) -> np.ndarray:
-    if not estimator.oob_score:
-        return np.full(n_rows, np.nan)
-    oob = np.array(estimator.oob_prediction_, dtype=np.float64).reshape(n_rows)
-    return np.where(oob == 0.0, np.nan, oob)  # both backends write 0 for a row that every tree saw
 
 
 def _oob_quality(y: np.ndarray, oob: np.ndarray) -> tuple[float, float]:
@@ -258,4 +269,4 @@ def _oob_quality(y: np.ndarray, oob: np.ndarray) -> tuple[float, float]:
     residual, spread = oob[known] - y[known], y[known] - y[known].mean()
     variance = float(spread @ spread)
     score = 1.0 - float(residual @ residual) / variance if variance > 0 else float("nan")
-    return score, float(_MAD_TO_SIGMA * np.median(np.abs(residual - np.median(residual))))
+    return score, robust_sigma(residual)

@@ -1,9 +1,4 @@
-"""Packed forests on disk: one uncompressed .npz without code in it, written atomically and mapped, not read.
-
-The members are stored, not deflated, and padded so that each array starts on a 64-byte boundary of the file:
-a worker maps them and all workers of a host share one copy. The same content gives the same bytes, hence the
-same digest.
-"""
+"""Packed forests on disk: one .npz without code in it, written atomically; the same content gives the same digest."""
 
 from __future__ import annotations
 
@@ -21,16 +16,16 @@ from typing import Any
 import numpy as np
 
 from stellarscale.errors import ModelError
-from stellarscale.kernels.forest import PackedForest, check_packed
+from stellarscale.kernels.conformal import Estimate
+from stellarscale.kernels.forest import PackedForest, check_packed, predict
+from stellarscale.models.calibrate import Calibration
+from stellarscale.models.members import map_members, read_members, write_members
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _ARRAYS = ("nodes", "tree_start", "leaf_values", "leaf_start", "depth")
 _PROVENANCE = "provenance"
-_ALIGN = 64
-_LOCAL_HEADER = 30  # bytes before the name: PKWARE APPNOTE 4.3.7
-_ZIP64_EXTRA = 20  # zipfile writes it first when told to force_zip64
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold; a real one would change the digest
+_CALIBRATION = "calibration_"  # begins the names of its arrays
 _CAUSE_DAMAGED = "the file was cut short or altered after it was written, or is not a stellarscale forest"
 
 
@@ -94,17 +89,50 @@ class ForestProvenance:
 
 @dataclass(frozen=True)
 class StoredForest:
-    """A forest opened from a file; its arrays are mapped read-only."""
+    """A forest opened from a file; its arrays are mapped read-only. ``calibration`` is None where the file has none."""
 
     packed: PackedForest
     provenance: ForestProvenance
     path: Path
     digest: str
+    calibration: Calibration | None = None
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the columns of a row, in order."""
         return self.provenance.feature_names
+
+    @property
+    def magnitude(self) -> str | None:
+        """Feature that the errors depend on, if any."""
+        return self.calibration.errors.magnitude if self.calibration else None
+
+    def estimate(self, x: np.ndarray, magnitude: np.ndarray | None = None) -> Estimate:
+        """Predictions, their errors, and which stars lie outside of the training sample.
+
+        Parameters
+        ----------
+        x : numpy.ndarray of float32, (n, n_features)
+            Rows, C-contiguous.
+        magnitude : numpy.ndarray, (n,), optional
+            Values of the feature that :attr:`magnitude` names.
+
+        Returns
+        -------
+        Estimate
+            Without a calibration the errors are NaN, since a spread over trees is no error, and no star is novel.
+
+        Raises
+        ------
+        ModelError
+            If ``x`` does not fit the forest, or a magnitude is needed and not given.
+        """
+        value, spread = predict(self.packed, x)
+        if self.calibration is None:
+            unknown = np.full(len(value), np.nan)
+            return Estimate(value, unknown, unknown, np.zeros(len(value), dtype=bool))
+        err, err95 = self.calibration.errors.apply(value, spread, magnitude)
+        return Estimate(value, err, err95, self.calibration.novelty.is_novel(x))
 
 
 def digest(path: str | os.PathLike[str]) -> str:
@@ -127,7 +155,12 @@ def digest(path: str | os.PathLike[str]) -> str:
         ) from error
 
 
-def save(path: str | os.PathLike[str], packed: PackedForest, provenance: ForestProvenance) -> str:
+def save(
+    path: str | os.PathLike[str],
+    packed: PackedForest,
+    provenance: ForestProvenance,
+    calibration: Calibration | None = None,
+) -> str:
     """Write a forest atomically: a reader sees the old file or the whole new one.
 
     Parameters
@@ -138,6 +171,8 @@ def save(path: str | os.PathLike[str], packed: PackedForest, provenance: ForestP
         Arrays of the forest.
     provenance : ForestProvenance
         Its description.
+    calibration : Calibration, optional
+        Its errors and novelty.
 
     Returns
     -------
@@ -159,10 +194,12 @@ def save(path: str | os.PathLike[str], packed: PackedForest, provenance: ForestP
         )
     text = np.frombuffer(provenance.to_json().encode(), dtype=np.uint8)
     members = {_PROVENANCE: text, **{name: getattr(packed, name) for name in _ARRAYS}}
+    learned = calibration.to_arrays() if calibration else {}
+    members |= {f"{_CALIBRATION}{name}": array for name, array in learned.items()}
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     try:
         with open(handle, "w+b") as file:
-            _write_members(file, members)
+            write_members(file, members)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
@@ -212,12 +249,14 @@ def _open(path: Path, expect_digest: str, *, vouched: bool) -> StoredForest:
             cause="the model was trained again, or the file was altered, since the job was planned",
         )
     try:
-        members = _map_members(path, checksums=not vouched)
+        members = map_members(path, (_PROVENANCE, *_ARRAYS), checksums=not vouched)
         text = bytes(members[_PROVENANCE]).decode()
         version = json.loads(text)["format_version"]
         if version == FORMAT_VERSION:
             provenance = ForestProvenance.from_json(text)
             packed = PackedForest(n_features=len(provenance.feature_names), **{name: members[name] for name in _ARRAYS})
+            learned = read_members(path, prefix=_CALIBRATION)
+            calibration = Calibration.from_arrays(learned, n_inputs=packed.n_features) if learned else None
     except (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             "The model file is damaged",
@@ -235,43 +274,4 @@ def _open(path: Path, expect_digest: str, *, vouched: bool) -> StoredForest:
             cause="it was written by another version of stellarscale: train again",
         )
     check_packed(packed, where=path)
-    return StoredForest(packed, provenance, path, seen)
-
-
-def _write_members(file: Any, members: Mapping[str, np.ndarray]) -> None:
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in members.items():
-            info = zipfile.ZipInfo(f"{name}.npy", date_time=_EPOCH)
-            info.create_system, info.external_attr = 3, 0o644 << 16
-            start = file.tell() + _LOCAL_HEADER + len(info.filename) + _ZIP64_EXTRA + 4
-            padding = -start % _ALIGN
-            info.extra = b"\x35\xd9" + padding.to_bytes(2, "little") + bytes(padding)  # field 0xD935: alignment
-            with archive.open(info, "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-
-
-def _map_members(path: Path, *, checksums: bool) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip() if checksums else None
-        if damaged:
-            raise zipfile.BadZipFile(f"bad checksum of {damaged}")
-        infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-    return {name: _map_array(path, infos[name]) for name in (_PROVENANCE, *_ARRAYS)}
-
-
-def _map_array(path: Path, info: zipfile.ZipInfo) -> np.ndarray:
-    if info.compress_type != zipfile.ZIP_STORED:
-        raise zipfile.BadZipFile(f"{info.filename} is compressed")
-    with open(path, "rb") as file:
-        file.seek(info.header_offset)
-        header = file.read(_LOCAL_HEADER)
-        lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-        file.seek(info.header_offset + _LOCAL_HEADER + lengths)
-        start = file.tell()
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError(f"{info.filename} has another .npy version")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        offset = file.tell()
-    if dtype.hasobject or offset - start + dtype.itemsize * int(np.prod(shape)) != info.file_size:
-        raise ValueError(f"{info.filename} does not hold {shape} values of {dtype}")
-    return np.asarray(np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape))
+    return StoredForest(packed, provenance, path, seen, calibration)

@@ -84,12 +84,18 @@ def feature_field(name: str) -> pa.Field:
     return pa.field(name, pa.float32(), metadata=field_metadata("mag", ucd, f"{kind} {name[:-2]}, dereddened"))
 
 
-def check_columns(schema: pa.Schema, config: FeatureConfig) -> None:
-    """Refuse a table that lacks a column, or has one that a feature would hide; see :func:`add_features`."""
+def needed_columns(config: FeatureConfig) -> list[str]:
+    """Columns of the matched table that :func:`add_features` and :func:`failed_cuts` read, without the position."""
     needed = [band.mag for band in config.bands.values()]
     needed += [band.err for band in config.bands.values() if band.err]
     needed += [config.ebv.column] if config.ebv and config.ebv.column else []
     needed += [config.parallax.value, config.parallax.error] if config.parallax else []
+    return needed
+
+
+def check_columns(schema: pa.Schema, config: FeatureConfig) -> None:
+    """Refuse a table that lacks a column, or has one that a feature would hide; see :func:`add_features`."""
+    needed = needed_columns(config)
     missing = sorted(set(needed) - set(schema.names))
     if missing:
         raise SchemaError(

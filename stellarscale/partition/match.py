@@ -15,7 +15,17 @@ from stellarscale.kernels.match import Pairs, Sky, match, match_moving
 from stellarscale.kernels.sphere import propagate
 from stellarscale.partition.match_config import MatchConfig, SkyColumns, margin_arcsec
 
-__all__ = ["MatchConfig", "SkyColumns", "margin_arcsec", "match_partition", "output_schema"]
+__all__ = [
+    "MatchConfig",
+    "Matched",
+    "SkyColumns",
+    "joined",
+    "margin_arcsec",
+    "match_partition",
+    "match_sky",
+    "output_schema",
+    "take_rows",
+]
 
 SKY_KEY = "_healpix_29"
 
@@ -167,22 +177,53 @@ def match_partition(left: pa.Table, right: pa.Table, left_border: pa.Table | Non
     InputError
         If a row has no position, or no epoch where one is needed.
     """
-    schema = output_schema(left.schema, right.schema, config)
+    output_schema(left.schema, right.schema, config)  # a wrong name is told before the work
+    matched = match_sky(left, right, left_border, config)
+    return joined(take_rows(left, matched.left), take_rows(right, matched.right), matched, config)
+
+
+class Matched(NamedTuple):
+    """The rows of a result, all arrays of one length.
+
+    `left` and `right` are rows of the two sides, `right` -1 where there is no partner; `pair` are the columns
+    about the pairs.
+    """
+
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    pair: list[pa.Array]
+
+    @property
+    def n_matched(self) -> int:
+        """Rows with a partner."""
+        return int(np.count_nonzero(self.right >= 0))
+
+
+def match_sky(left: pa.Table, right: pa.Table, left_border: pa.Table | None, config: MatchConfig) -> Matched:
+    """The part of `match_partition` that needs no other columns than those named in the config."""
     rivals = [left_border] if left_border is not None and config.keep == "mutual" else []
     left_side, right_side = _side([left, *rivals], config, "left"), _side([right], config, "right")
     pairs = _pairs(left_side.sky, right_side.sky, config)
     rows, partners, separation = _rows(pairs, left.num_rows, config.how)
-    matched = partners >= 0
-    columns = _left_columns(left, rows)
-    indices = pa.array(partners, mask=~matched)
+    pair = [pa.array(separation, mask=partners < 0), pa.array(pairs.n_candidates[rows])]
+    if config.epoch is not None:
+        pair.append(_no_motion(left_side, right_side, rows, partners))
+    return Matched(rows, partners, pair)
+
+
+def take_rows(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
+    """Rows of a table, null for -1; the table itself when it is all of its rows in their order."""
+    if rows.size == table.num_rows and np.array_equal(rows, np.arange(table.num_rows)):
+        return table
+    return table.unify_dictionaries().take(pa.array(rows, mask=rows < 0))
+
+
+def joined(left: pa.Table, right: pa.Table, matched: Matched, config: MatchConfig) -> pa.Table:
+    """The result from the rows of both sides, each already taken as `matched` says."""
+    schema = output_schema(left.schema, right.schema, config)
     if SKY_KEY in right.schema.names:
         right = right.drop_columns([SKY_KEY])
-    columns += right.unify_dictionaries().take(indices).columns
-    columns.append(pa.array(separation, mask=~matched))
-    columns.append(pa.array(pairs.n_candidates[rows]))
-    if config.epoch is not None:
-        columns.append(_no_motion(left_side, right_side, rows, partners))
-    return pa.Table.from_arrays(columns, schema=schema)
+    return pa.Table.from_arrays([*left.columns, *right.columns, *matched.pair], schema=schema)
 
 
 def _rows(pairs: Pairs, n_left: int, how: str) -> tuple[NDArray, NDArray, NDArray]:
@@ -197,12 +238,6 @@ def _rows(pairs: Pairs, n_left: int, how: str) -> tuple[NDArray, NDArray, NDArra
     partners, distance = np.full(matched.size, -1), np.full(matched.size, math.nan)
     partners[matched], distance[matched] = right, separation
     return np.repeat(np.arange(n_left), repeats), partners, distance
-
-
-def _left_columns(left: pa.Table, rows: NDArray[np.int64]) -> list[pa.ChunkedArray]:
-    if rows.size == left.num_rows and np.array_equal(rows, np.arange(left.num_rows)):
-        return left.columns
-    return left.unify_dictionaries().take(pa.array(rows)).columns
 
 
 def _no_motion(left: _Side, right: _Side, rows: NDArray, partners: NDArray) -> pa.Array:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +13,20 @@ from numpy.typing import NDArray
 from stellarscale.config import FeatureConfig, ModelSpec, Output
 from stellarscale.errors import SchemaError
 from stellarscale.flags import COLUMN, Flag
+from stellarscale.kernels.conformal import Estimate
 from stellarscale.partition.features import class_code, failed_cuts, floats, matrix, set_flags
 from stellarscale.schema import ProductSchema, arrow_field
 
-Predictor = Callable[[NDArray[np.float32]], tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+class Predictor(Protocol):
+    """A trained model: what :class:`stellarscale.models.store.StoredForest` offers."""
+
+    @property
+    def magnitude(self) -> str | None:
+        """Feature that the errors depend on, if any."""
+
+    def estimate(self, x: NDArray[np.float32], magnitude: NDArray[np.float64] | None) -> Estimate:
+        """Values, errors and novelty of rows of inputs, shape (n, n_inputs)."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,14 @@ class PredictConfig:
         """Predicted parameters, in the order in which the models name them first."""
         return tuple(dict.fromkeys(model.label for model in self.models))
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Predicted columns of the catalogue: each parameter, its error and the half width of its 95 % interval."""
+        return tuple(f"{label}{ending}" for label in self.labels for ending in _ENDINGS)
+
+
+_ENDINGS = ("", "_err", "_err95")
+
 
 def predict_partition(table: pa.Table, config: PredictConfig, predictors: Mapping[str, Predictor]) -> pa.Table:
     """Predict every parameter for every row that may have it; no row is dropped.
@@ -43,26 +62,35 @@ def predict_partition(table: pa.Table, config: PredictConfig, predictors: Mappin
         Rows with features, as :func:`stellarscale.partition.features.add_features` returns them.
     config : PredictConfig
         Models, their inputs, the cuts and the columns of the catalogue.
-    predictors : mapping of str to callable
-        By model name: float32 matrix (n, n_inputs) -> mean and standard deviation over trees, each (n,).
+    predictors : mapping of str to Predictor
+        By model name.
 
     Returns
     -------
     Table
         Schema :func:`output_schema`. A parameter is null where a cut of the prediction fails, an input is missing,
-        no model serves the class, or the star is redder than the limit; ``quality_flags`` says which.
+        no model serves the class, or the star is redder than the limit; ``quality_flags`` says which. A star outside
+        of the training sample of a model keeps its parameters and is flagged. Errors are null for a model without
+        calibration.
+
+    Raises
+    ------
+    SchemaError
+        If an input, or the magnitude that a model's errors depend on, is not in the table.
     """
     flags = _cut_flags(table, config.features)
     inputs = matrix(table, config.inputs)
     complete = np.isfinite(inputs).all(axis=1)
-    flags |= np.where(complete, 0, np.int32(Flag.MISSING_FEATURE))
+    flags[~complete] |= Flag.MISSING_FEATURE
     beyond = _beyond_limit(table, config)
-    flags |= np.where(beyond, np.int32(Flag.BEYOND_COLOUR_LIMIT), 0)
+    flags[beyond] |= Flag.BEYOND_COLOUR_LIMIT
     usable = complete & ~beyond & (flags & _BLANKING == 0)
-    columns, served = _apply(table, config, predictors, (inputs, usable))
-    flags |= np.where(served, 0, np.int32(Flag.NO_MODEL_FOR_CLASS))
+    predicted = _predict(table, config, predictors, (inputs, usable))
+    flags[~predicted.served] |= Flag.NO_MODEL_FOR_CLASS
+    flags[predicted.novel] |= Flag.EXTRAPOLATED
     flagged = set_flags(table, flags)
     schema = output_schema(table.schema, config)
+    columns = {name: _nullable(values, schema.field(name).type) for name, values in predicted.columns.items()}
     arrays = [columns[name] if name in columns else _source(flagged, config, name) for name in schema.names]
     return pa.Table.from_arrays(arrays, schema=schema)
 
@@ -87,18 +115,16 @@ def output_schema(table_schema: pa.Schema, config: PredictConfig) -> pa.Schema:
         raise SchemaError(
             "output columns have no source", seen=", ".join(table_schema.names), needed=", ".join(missing)
         )
-    predicted = {name for label in config.labels for name in (label, f"{label}_err")}
-    taken = sorted(set(config.output.columns) & {*predicted, COLUMN})
+    taken = sorted(set(config.output.columns) & {*config.columns, COLUMN})
     if taken:
         raise SchemaError("output columns have the names of predicted ones", seen=", ".join(taken))
     fields = [table_schema.field("_healpix_29")]
     for name, source in config.output.columns.items():
         fields.append(table_schema.field(source).with_name(name))
-    for label in config.labels:
-        for name in (label, f"{label}_err"):
-            if name not in config.product.columns:
-                raise SchemaError("the product schema does not describe a predicted column", seen=name)
-            fields.append(arrow_field(name, config.product.columns[name]))
+    for name in config.columns:
+        if name not in config.product.columns:
+            raise SchemaError("the product schema does not describe a predicted column", seen=name)
+        fields.append(arrow_field(name, config.product.columns[name]))
     flags = config.product.columns[COLUMN]
     return pa.schema([*fields, arrow_field(COLUMN, flags)])
 
@@ -122,33 +148,64 @@ def _beyond_limit(table: pa.Table, config: PredictConfig) -> NDArray[np.bool_]:
     return floats(table, column) > limit
 
 
-def _apply(
+@dataclass(frozen=True)
+class _Predicted:
+    """Predicted columns with NaN for what is not given, stars that have a model for every parameter, novel stars."""
+
+    columns: dict[str, NDArray[np.float32]]
+    served: NDArray[np.bool_]
+    novel: NDArray[np.bool_]
+
+
+def _predict(
     table: pa.Table,
     config: PredictConfig,
     predictors: Mapping[str, Predictor],
     rows: tuple[NDArray[np.float32], NDArray[np.bool_]],
-) -> tuple[dict[str, pa.Array], NDArray[np.bool_]]:
+) -> _Predicted:
     inputs, usable = rows
-    served = {label: np.zeros(table.num_rows, dtype=bool) for label in config.labels}
-    values = {label: np.full((2, table.num_rows), np.nan) for label in config.labels}
-    for model in config.models:
-        mine = _members(table, config.features, model)
-        served[model.label] |= mine
+    n = table.num_rows
+    columns = {name: np.full(n, np.nan, dtype=np.float32) for name in config.columns}
+    served, novel = {label: np.zeros(n, dtype=bool) for label in config.labels}, np.zeros(n, dtype=bool)
+    for classes in dict.fromkeys(model.classes for model in config.models):
+        mine = _members(table, config.features, classes)
         here = np.flatnonzero(mine & usable)
-        if len(here):
-            values[model.label][:, here] = predictors[model.name](np.ascontiguousarray(inputs[here]))
-    columns = {}
-    for label, (mean, spread) in values.items():
-        for name, array in ((label, mean), (f"{label}_err", spread)):
-            kind = arrow_field(name, config.product.columns[name]).type
-            columns[name] = pa.array(array, mask=np.isnan(array)).cast(kind)
-    return columns, np.logical_and.reduce(list(served.values()))
+        gathered = inputs[here]
+        for model in (model for model in config.models if model.classes == classes):
+            served[model.label] |= mine
+            if not len(here):
+                continue
+            predictor = predictors[model.name]
+            magnitude = _magnitude(table, model, predictor)
+            estimate = predictor.estimate(gathered, None if magnitude is None else magnitude[here])
+            for ending, values in zip(_ENDINGS, estimate[:3], strict=True):
+                columns[f"{model.label}{ending}"][here] = values
+            novel[here] |= estimate.novel
+    return _Predicted(columns, np.logical_and.reduce(list(served.values())), novel)
 
 
-def _members(table: pa.Table, features: FeatureConfig, model: ModelSpec) -> NDArray[np.bool_]:
-    if not model.classes:
+def _magnitude(table: pa.Table, model: ModelSpec, predictor: Predictor) -> NDArray[np.float64] | None:
+    if predictor.magnitude is None:
+        return None
+    if predictor.magnitude not in table.schema.names:
+        raise SchemaError(
+            "the errors of a model depend on a column that the table does not have",
+            where=f"model {model.name}",
+            seen=", ".join(table.schema.names),
+            needed=predictor.magnitude,
+            cause="the model was trained by a job with other features",
+        )
+    return floats(table, predictor.magnitude)
+
+
+def _members(table: pa.Table, features: FeatureConfig, classes: tuple[str, ...]) -> NDArray[np.bool_]:
+    if not classes:
         return np.ones(table.num_rows, dtype=bool)
     if features.classes is None:
-        raise SchemaError("a model names classes but the features define none", seen=", ".join(model.classes))
+        raise SchemaError("a model names classes but the features define none", seen=", ".join(classes))
     codes = floats(table, "class_code")
-    return np.isin(codes, [class_code(features.classes, name) for name in model.classes])
+    return np.isin(codes, [class_code(features.classes, name) for name in classes])
+
+
+def _nullable(values: NDArray[np.float32], kind: pa.DataType) -> pa.Array:
+    return pa.array(values, from_pandas=True).cast(kind)  # NaN becomes null

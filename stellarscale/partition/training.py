@@ -21,18 +21,37 @@ def training_rows(
     *,
     keep: Sequence[str] = (),
 ) -> tuple[pa.Table, dict[str, int]]:
-    """Rows fit for training, and how many each cut took.
+    """Rows fit for training or for the calibration of errors, and how many each cut took.
 
-    A row is kept when it passes every training cut of the features, has all inputs, and has at least one label that
-    passes its own cuts; labels that fail are null in the result. ``keep`` names columns to carry along.
+    A row is kept when it passes all cuts of the training or all of the prediction, has all inputs, and has at least
+    one label that passes its own cuts; labels that fail are null in the result. A row that passes the cuts of the
+    prediction alone does not train: it is like stars that get parameters, and tells how wrong these are.
+
+    Parameters
+    ----------
+    table : Table
+        Labelled rows with features.
+    features : FeatureConfig
+        Its cuts.
+    inputs : sequence of str
+        Inputs of the models.
+    labels : mapping of str to Label
+        By name.
+    keep : sequence of str
+        Columns to carry along.
 
     Returns
     -------
     table : Table
-        ``_healpix_29``, the columns to keep, the inputs, ``class_code`` when there are classes, and the labels as
-        ``label_<name>``.
+        ``_healpix_29``, the columns to keep, the inputs, ``class_code`` when there are classes, ``trains`` (bool:
+        whether the row passes the cuts of the training), and the labels as ``label_<name>``.
     rejected : dict of str to int
         Rows lost by reason; a row counts for the first reason that holds, so rows in = rows out + sum.
+
+    Raises
+    ------
+    SchemaError
+        If a column of a label is missing.
     """
     wanted = [name for label in labels.values() for name in (label.column, label.error) if name]
     missing = sorted(set(wanted) - set(table.schema.names))
@@ -46,7 +65,9 @@ def training_rows(
         )
     good = np.ones(table.num_rows, dtype=bool)
     rejected: dict[str, int] = {}
-    reasons: dict[str, Any] = dict(failed_cuts(table, features, training=True))
+    trains = ~np.any([~good, *failed_cuts(table, features, training=True).values()], axis=0)
+    cuts = failed_cuts(table, features, training=False)
+    reasons: dict[str, Any] = {reason: failed & ~trains for reason, failed in cuts.items()}
     reasons["missing feature"] = ~np.isfinite(matrix(table, inputs)).all(axis=1)
     values = {name: _label_values(table, label) for name, label in labels.items()}
     reasons["no label"] = np.all([np.isnan(column) for column in values.values()], axis=0)
@@ -56,7 +77,7 @@ def training_rows(
             rejected[reason] = lost
         good &= ~failed
     columns = ["_healpix_29", *keep, *inputs, *(["class_code"] if features.classes else [])]
-    result = table.select(list(dict.fromkeys(columns)))
+    result = table.select(list(dict.fromkeys(columns))).append_column("trains", pa.array(trains))
     for name, column in values.items():
         result = result.append_column(f"label_{name}", pa.array(column, mask=np.isnan(column)))
     return result.filter(pa.array(good)), rejected

@@ -1,19 +1,22 @@
-"""Train the job's forests as tasks, one per model, and find the ones that are trained."""
+"""Train the job's forests as tasks, groups of trees of every model, and find the ones that are trained."""
 
 from __future__ import annotations
 
-import os
+import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stellarscale.catalog.reader import open_stored
+from stellarscale.catalog.atomic import sweep
 from stellarscale.config import Job, ModelSpec, digest_of
+from stellarscale.engine.growing import TREES, GrowTask, grow_group, plan_groups
 from stellarscale.engine.ledger import Ledger, fingerprint, open_ledger
-from stellarscale.engine.stage import run_stage
-from stellarscale.engine.training import TrainTask, train_one
+from stellarscale.engine.sampling import SampleTask, build_sample
+from stellarscale.engine.stage import StageResult, run_stage
+from stellarscale.engine.training import FinishTask, finish_model
 from stellarscale.errors import InputError
 from stellarscale.products.steps import Session, Summary
 
@@ -33,8 +36,13 @@ class TrainedModel:
 
     @property
     def held_out(self) -> Path:
-        """Table of the held-out stars: label, prediction, spread."""
-        return self.path.with_name(f"{self.spec.name}_held_out.parquet")
+        """Table of the stars that did not train, with their role, label, prediction, spread and errors."""
+        return self.path.with_name(f"{self.spec.name}_evaluated.parquet")
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether there is such a table: a model that was given to the job may come without."""
+        return self.held_out.is_file()
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -43,38 +51,54 @@ class TrainedModel:
         return {"model": self.spec.name, **{name: self.numbers[name] for name in names if name in self.numbers}}
 
 
-def train_models(on: Session, job: Job, source: Path, out: Path, steps: list[Summary]) -> list[TrainedModel]:
-    """Train every model of the job on a catalogue of training rows.
+def train_models(on: Session, job: Job, samples: SampleTask, steps: list[Summary]) -> list[TrainedModel]:
+    """Train every model of the job: put its sample together, grow its trees in groups, assemble and test it.
+
+    A training that is killed goes on with the groups that are missing.
 
     Raises
     ------
-    RunError
+    StageError
         If a model could not be trained; it names the model and why.
     """
     started = time.perf_counter()
-    digest = digest_of("train", job.training, job.features.classes, job.seed, fingerprint(source))
-    ledger = open_ledger(out, step="train", digest=digest, about={"inputs": [fingerprint(source)]})
-    parallel = min(len(job.training.models), on.threads)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    task = TrainTask(source, out, job.training, job.features.classes, job.seed, max(1, cores // parallel))
-    tasks = {spec.name: spec for spec in job.training.models}
-    stage = run_stage(on.client, partial(train_one, task), tasks, ledger=ledger, stage="train", progress=on.progress)
-    if not ledger.finished:
-        ledger.finish({"step": "train", "models": sorted(tasks), "seconds": round(stage.seconds, 3)})
-    rows = open_stored(source).properties.rows
+    out, models = samples.out, {spec.name: spec for spec in job.training.models}
+    stages = list(_train(on, job, samples))
+    trained = stages[-1]
+    rows = trained.total("rows_in")
     steps.append(
         {
             "step": "train",
             "name": "train",
             "rows_in": rows,
             "written": rows,
-            "partitions": len(tasks),
+            "partitions": len(models),
             "seconds": round(time.perf_counter() - started, 3),
-            "peak_memory_mb": stage.peak_memory_mb,
-            "resumed_partitions": stage.resumed,
+            "peak_memory_mb": max(stage.peak_memory_mb for stage in stages),
+            "resumed_partitions": trained.resumed,
         }
     )
-    return [TrainedModel(tasks[name], out / f"{name}.npz", receipt) for name, receipt in stage.receipts.items()]
+    return [TrainedModel(models[name], out / f"{name}.npz", receipt) for name, receipt in trained.receipts.items()]
+
+
+def _train(on: Session, job: Job, samples: SampleTask) -> Iterator[StageResult]:
+    """The three stages: samples, groups of trees of all models, models."""
+    out, training, models = samples.out, job.training, {spec.name: spec for spec in job.training.models}
+    inputs = [fingerprint(source.path) for source in samples.sources]
+    task = GrowTask(out, training, job.seed)
+    digest = digest_of("train", training, job.features.classes, job.seed, task.config.backend, inputs)
+    ledger = open_ledger(out, step="train", digest=digest, about={"inputs": inputs}, update=on.update)
+    sweep(out)
+    stage = partial(run_stage, on.client, ledger=ledger, progress=on.progress)
+    sampled = stage(partial(build_sample, samples), models, stage="sample")
+    yield sampled
+    groups = {name: tuple(plan_groups(task, spec, sampled.receipts[name]["n_train"])) for name, spec in models.items()}
+    trees = {item.key: item for items in groups.values() for item in items}
+    yield stage(partial(grow_group, task), trees, stage="grow", counts="trees")
+    yield stage(partial(finish_model, FinishTask(task, groups)), models, stage="train")
+    if not ledger.finished:
+        ledger.finish({"step": "train", "models": sorted(models)})
+    shutil.rmtree(out / TREES, ignore_errors=True)  # only now: a model that has to be assembled again needs them
 
 
 def stored_models(job: Job, out: Path) -> list[TrainedModel]:

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from stellarscale.catalog.export import export
+from stellarscale.catalog.export_paper import export_paper_table
+from stellarscale.catalog.paper_table import load_paper_table
 from stellarscale.catalog.pixels import Pixel
 from stellarscale.catalog.reader import StoredCatalog, open_stored, read_columns, read_pixel
 from stellarscale.catalog.subset import parse_subset
@@ -68,6 +70,30 @@ def export_catalog(
     InputError
         If the suffix names no format.
     """
+    part = parse_subset(subset) if subset is not None else None
+    rows = export(open_stored(path), out, format=_format(out, kind), columns=columns, subset=part)
+    return {"file": str(out), "rows": rows}
+
+
+def export_paper(path: Path, out: Path, *, kind: str | None, subset: str | None) -> Summary:
+    """Write the table that paper I publishes; how many stars it has, and how many it has not and why.
+
+    Raises
+    ------
+    InputError, SchemaError
+        If the suffix names no format, or the catalogue lacks a column of the table.
+    """
+    part = parse_subset(subset) if subset is not None else None
+    done = export_paper_table(open_stored(path), out, load_paper_table(), format=_format(out, kind), subset=part)
+    return {
+        "file": str(out),
+        "rows": done.rows,
+        "left_out": {"neither dwarf nor giant": done.other_class, "failing a cut": done.failed_cuts},
+        "columns_left_out": ", ".join(done.columns_left_out) or "none",
+    }
+
+
+def _format(out: Path, kind: str | None) -> str:
     chosen = kind or SUFFIXES.get(out.suffix.lower())
     if chosen is None:
         raise InputError(
@@ -76,9 +102,7 @@ def export_catalog(
             seen=out.suffix or "no suffix",
             needed=f"one of {' '.join(SUFFIXES)}, or --format",
         )
-    part = parse_subset(subset) if subset is not None else None
-    rows = export(open_stored(path), out, format=chosen, columns=columns, subset=part)
-    return {"file": str(out), "rows": rows}
+    return chosen
 
 
 def plot_stored(path: Path, out: Path) -> Summary:

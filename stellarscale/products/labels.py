@@ -15,6 +15,7 @@ from stellarscale.engine.sampling import SampleTask, TrainingSource
 from stellarscale.engine.tasks import TrainingTask, training_pixel
 from stellarscale.errors import InputError
 from stellarscale.partition.features import colour_name
+from stellarscale.partition.noise import noise_columns
 from stellarscale.partition.training import training_rows
 from stellarscale.products.featured import located, no_features, only_position
 from stellarscale.products.matching import match_catalogs
@@ -136,7 +137,8 @@ def _training_rows(
 
 def _carried(job: Job) -> tuple[str, ...]:
     """Columns of the samples beside the inputs: what the calibration depends on, and the colour-magnitude diagram."""
-    names = [job.training.errors.magnitude] if job.training.errors.magnitude else []
+    errors = job.training.errors
+    names = [*([errors.magnitude] if errors.magnitude else []), *noise_columns(errors.noise)]
     if job.features.classes:
         names += [colour_name(job.features.classes.colour), f"m_{job.features.classes.absolute}_0"]
     return tuple(dict.fromkeys(names))

@@ -1,38 +1,36 @@
-"""Fill the report of a run: evaluations against held-out labels and truth, importances, counts, provenance."""
+"""Fill the report of a run: evaluations, samples, clusters, importances, counts, provenance."""
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from stellarscale.catalog.reader import open_stored, read_columns
-from stellarscale.config import Job, Truth, digest_of, job_text
+from stellarscale.catalog.reader import StoredCatalog, open_stored
+from stellarscale.config import Job, digest_of, job_text
 from stellarscale.engine.ledger import write_json
-from stellarscale.errors import InputError
-from stellarscale.flags import COLUMN, flag_table
-from stellarscale.partition.features import floats
+from stellarscale.partition.features import colour_name
+from stellarscale.products.clusters import compare_clusters
+from stellarscale.products.evaluation import evaluate, sample_stars, write_tables
 from stellarscale.products.forests import TrainedModel
-from stellarscale.products.inspect import sample_rows, sky_counts
+from stellarscale.products.scan import column_of, scan_catalog, thinned
 from stellarscale.products.steps import Summary
-from stellarscale.report.content import Evaluation, Importance, ReportContent, StepRow
+from stellarscale.products.tuning import read_scans
+from stellarscale.report.comparison import comparison_section
+from stellarscale.report.content import Evaluation, ExtraSection, Importance, ReportContent, StepRow
 from stellarscale.report.numbers import numbers_json, summarise
 from stellarscale.report.page import write_report
+from stellarscale.report.tuning import tuning_section
 
+__all__ = ["evaluate", "evaluation_rows", "extra_sections", "write_run_report"]
+
+PLOT_ROWS = 200_000
 PACKAGES = ("stellarscale", "dask", "pyarrow", "numpy", "scikit-learn", "astropy", "healpy", "numba")
-
-
-def evaluate(job: Job, catalog: Path, models: Sequence[TrainedModel]) -> list[Evaluation]:
-    """Compare each model with its held-out labels and, when the job names a truth, the catalogue with it."""
-    found = [_against_labels(job, model) for model in models]
-    return found + (_against_truth(job, job.truth, catalog) if job.truth else [])
 
 
 def evaluation_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
@@ -54,11 +52,34 @@ def evaluation_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     return rows
 
 
+def extra_sections(job: Job, out: Path) -> list[ExtraSection]:
+    """The scan of hyper-parameters and the other methods, as far as the run has them."""
+    scans, compared = read_scans(job, out), out / "comparison.json"
+    sections = [tuning_section(scans)] if scans else []
+    if job.training.comparators and compared.is_file():
+        sections.append(comparison_section(json.loads(compared.read_text())))
+    return sections
+
+
 def write_run_report(
-    job: Job, out: Path, *, steps: list[Summary], models: Sequence[TrainedModel], evaluations: Sequence[Evaluation]
+    job: Job,
+    out: Path,
+    *,
+    steps: list[Summary],
+    models: Sequence[TrainedModel],
+    evaluations: Sequence[Evaluation],
+    extras: Sequence[ExtraSection] = (),
 ) -> Path:
-    """Write ``report.html`` and ``report.json`` into the run directory; returns the page's path."""
+    """Write ``report.html``, ``report.json`` and the tables of ``evaluation/`` into the run directory.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
     stored = open_stored(out / job.output.name)
+    scan = scan_catalog(job, stored)
+    clusters, members = compare_clusters(stored, job.evaluation.clusters) if job.evaluation.clusters else ([], None)
     classes = job.features.classes
     content = ReportContent(
         title=f"stellarscale: {job.name}",
@@ -68,68 +89,46 @@ def write_run_report(
         digests={"job": digest_of(job), **{f"model {model.spec.name}": model.digest for model in models}},
         steps=tuple(_step_row(step) for step in steps),
         evaluations=tuple(evaluations),
+        samples=tuple(sample_stars(job, model) for model in models if model.is_tested),
+        clusters=tuple(clusters),
+        metallicity=scan.metallicity,
+        extras=tuple(extras),
         importances=tuple(
             Importance(model.spec.name, tuple(job.training.inputs), tuple(model.numbers["importances"]))
             for model in models
+            if "importances" in model.numbers
         ),
-        stars=sample_rows(stored),
+        stars=_diagram_stars(job, stored),
         class_names={rule.code: rule.name.replace("_", " ") for rule in classes.rules} if classes else {},
-        sky=sky_counts(stored),
-        flag_counts=_flag_counts(stored),
+        sky=scan.sky,
+        flag_counts=scan.flags,
         rows_total=stored.num_rows,
         notes=_notes(stored),
+        **_axes(job),
     )
-    write_json(out / "report.json", numbers_json(content))
+    numbers = numbers_json(content)
+    write_json(out / "report.json", numbers)
+    write_tables(numbers, members, out / "evaluation")
     return write_report(content, out / "report.html")
 
 
-def _against_labels(job: Job, model: TrainedModel) -> Evaluation:
-    table = pq.read_table(model.held_out)
-    numbers = model.numbers
-    comparisons = {"scikit-learn robust sigma": numbers["sklearn_sigma"]} if "sklearn_sigma" in numbers else {}
-    return Evaluation(
-        model=model.spec.name.replace("_", " "),
-        label=model.spec.label,
-        unit=job.training.labels[model.spec.label].unit,
-        against="held-out labels",
-        predicted=table["prediction"].to_numpy(),
-        truth=table["label"].to_numpy(),
-        error=table["spread"].to_numpy(),
-        comparisons=comparisons,
-        oob_score=numbers["oob_score"],
-        n_train=numbers["n_train"],
-    )
+def _axes(job: Job) -> dict[str, str]:
+    """Names of the features that the diagrams have on their axes."""
+    classes, clusters = job.features.classes, job.evaluation.clusters
+    axes = {"magnitude_column": clusters.columns.magnitude} if clusters else {}
+    if classes:
+        axes |= {"colour_column": colour_name(classes.colour), "absolute_column": f"m_{classes.absolute}_0"}
+    return axes
 
 
-def _against_truth(job: Job, truth: Truth, catalog: Path) -> list[Evaluation]:
-    """Join by id; an id that the truth has twice would count a star twice, so it is refused."""
-    labels = [label for label in truth.labels if label in {spec.label for spec in job.training.models}]
-    columns = [truth.id, *labels, *(f"{label}_err" for label in labels)]
-    stars = read_columns(open_stored(catalog), columns)
-    known = pq.read_table(truth.file, columns=[truth.truth_id, *truth.labels.values()])
-    known = known.rename_columns([truth.truth_id, *(f"true {label}" for label in truth.labels)])
-    known = known.filter(pc.is_valid(known[truth.truth_id]))
-    if pc.count_distinct(known[truth.truth_id]).as_py() != known.num_rows:
-        raise InputError("the ids of the truth table are not unique", where=truth.file, seen=truth.truth_id)
-    # Looked up in the order of the catalogue: a threaded join gives rows, and so the last digits of sums, as they come.
-    found = pc.index_in(stars[truth.id], value_set=known[truth.truth_id])
-    joined = stars.filter(pc.is_valid(found))
-    partners = known.take(found.drop_null())
-    for label in labels:
-        joined = joined.append_column(f"true {label}", partners[f"true {label}"])
-    return [_truth_evaluation(job, joined, label) for label in labels]
-
-
-def _truth_evaluation(job: Job, joined: pa.Table, label: str) -> Evaluation:
-    return Evaluation(
-        model=f"{label} catalogue",
-        label=label,
-        unit=job.training.labels[label].unit,
-        against="truth",
-        predicted=floats(joined, label),
-        truth=floats(joined, f"true {label}"),
-        error=floats(joined, f"{label}_err"),
-    )
+def _diagram_stars(job: Job, stored: StoredCatalog) -> pa.Table:
+    """A sample of the catalogue with what the diagrams need, under the names of the features."""
+    classes = job.features.classes
+    features = ["class_code", colour_name(classes.colour), f"m_{classes.absolute}_0"] if classes else []
+    columns = {name: source for source in features if (name := column_of(job, source))}
+    columns |= {label: label for label in dict.fromkeys(spec.label for spec in job.training.models)}
+    table, _ = thinned(stored, list(columns), PLOT_ROWS)
+    return table.select(list(columns)).rename_columns(list(columns.values()))
 
 
 def _step_row(step: Summary) -> StepRow:
@@ -147,13 +146,6 @@ def _step_row(step: Summary) -> StepRow:
         resumed_partitions=step.get("resumed_partitions", 0),
         note="; ".join(f"{reason}: {rows:,}" for reason, rows in sorted(reasons.items())),
     )
-
-
-def _flag_counts(stored: Any) -> dict[str, int]:
-    if COLUMN not in stored.schema.names:
-        return {}
-    flags = read_columns(stored, [COLUMN])[COLUMN].fill_null(0).to_numpy()
-    return {row.name: int(np.count_nonzero(flags & (1 << row.bit))) for row in flag_table()}
 
 
 def _notes(stored: Any) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import time
 from dataclasses import replace
 from functools import partial
@@ -19,12 +20,19 @@ from stellarscale.engine.ledger import keep_apart, open_ledger, write_json
 from stellarscale.engine.tasks import PredictTask, predict_pixel
 from stellarscale.errors import InputError
 from stellarscale.partition.predict import PredictConfig, output_schema
+from stellarscale.products.comparators import compare, raise_failed
+from stellarscale.products.evaluation import check_evaluation
+from stellarscale.products.external import match_externals
 from stellarscale.products.featured import SKY_ROLES, located, no_features, only_position
-from stellarscale.products.forests import TrainedModel, train_models
-from stellarscale.products.labels import training_sources
+from stellarscale.products.forests import TrainedModel, stored_models, train_models
+from stellarscale.products.labels import sample_task, training_sources
 from stellarscale.products.matching import match_catalogs
+from stellarscale.products.pretrained import given_models
 from stellarscale.products.steps import Mapped, Session, Summary, import_survey, inherited, map_catalog, session
+from stellarscale.products.truth import check_truth
+from stellarscale.products.tuning import scan
 from stellarscale.schema import load_product, load_survey
+from stellarscale.surveys.plan import check_names
 
 
 def run(
@@ -64,24 +72,23 @@ def run(
         matched = _match(on, job, catalogs, subset, steps)
         _product(job, matched)
         rest = None if job.match.chain else subset  # without a match, the later steps have to apply it
-        sources = training_sources(on, job, catalogs, matched, rest, steps)
-        models = train_models(on, job, sources[0].path, out / "models", steps)
+        models = _models(on, job, catalogs, matched, rest, steps)
         catalog = _predict(on, job, matched, models, steps, rest)
+        steps += scan(on, job, out)
+        compared = compare(on, job, out)
+        match_externals(on, job, catalog=catalog, others=catalogs, steps=steps)
     write_text(out / "job.json", job.model_dump_json(indent=1))
     write_json(out / "steps.json", steps)
-    from stellarscale.products.reporting import evaluate, evaluation_rows, write_run_report
-
     exports = _export(job, catalog)
-    evaluations = evaluate(job, catalog, models)
-    report = write_run_report(job, out, steps=steps, models=models, evaluations=evaluations)
+    reported = write_report(job, out, steps, models)
+    raise_failed(compared)
     return {
         "catalog": str(catalog),
         "rows_in": steps[0]["rows_in"],
         "written": open_stored(catalog).properties.rows,
         "models": [model.summary for model in models],
-        "evaluations": evaluation_rows(evaluations),
         "exports": exports,
-        "report": str(report),
+        **reported,
         "seconds": round(time.perf_counter() - started, 2),
     }
 
@@ -94,20 +101,24 @@ def rebuild_report(run_dir: Path) -> Summary:
     InputError
         If the directory holds no run, or one that has not come to its end.
     """
-    import json
-
-    from stellarscale.products.forests import stored_models
-    from stellarscale.products.reporting import evaluate, write_run_report
-
     for needed in ("job.json", "steps.json"):
         if not (run_dir / needed).is_file():
             raise InputError("there is no finished run here", where=run_dir, needed=needed)
     job = Job.model_validate_json((run_dir / "job.json").read_text())
     steps = json.loads((run_dir / "steps.json").read_text())
-    models = stored_models(job, run_dir / "models")
-    catalog = run_dir / job.output.name
-    report = write_run_report(job, run_dir, steps=steps, models=models, evaluations=evaluate(job, catalog, models))
-    return {"report": str(report)}
+    given = job.training.pretrained
+    models = given_models(job, given) if given else stored_models(job, run_dir / "models")
+    return write_report(job, run_dir, steps, models)
+
+
+def write_report(job: Job, out: Path, steps: list[Summary], models: list[TrainedModel]) -> Summary:
+    """Evaluate the models and the catalogue and write the page; says where it is and the main figures."""
+    from stellarscale.products.reporting import evaluate, evaluation_rows, extra_sections, write_run_report
+
+    evaluations = evaluate(job, out / job.output.name, models)
+    extras = extra_sections(job, out)
+    page = write_run_report(job, out, steps=steps, models=models, evaluations=evaluations, extras=extras)
+    return {"report": str(page), "evaluations": evaluation_rows(evaluations)}
 
 
 def plan(job: Job, subset: str | None = None) -> Summary:
@@ -120,14 +131,19 @@ def plan(job: Job, subset: str | None = None) -> Summary:
     """
     if subset is not None:
         parse_subset(subset)
-    for entry in job.catalogs.values():
+    check_evaluation(job)
+    if job.training.pretrained is not None:
+        given_models(job, job.training.pretrained)
+    entries = {name: job.catalogs[name] for name in job.used_catalogs}
+    for entry in entries.values():
         if entry.survey is not None:
-            load_survey(entry.survey)
-    inputs = {name: [str(path) for path in _files(job, name, entry)] for name, entry in job.catalogs.items()}
+            check_names(load_survey(entry.survey), entry.columns)
+    inputs = {name: [str(path) for path in _files(job, name, entry)] for name, entry in entries.items()}
     maps = job.features.ebv.sfd98 if job.features.ebv else None
     for what, path in (("truth table", job.truth.file if job.truth else None), ("directory of dust maps", maps)):
         if path is not None and not Path(path).exists():
             raise InputError(f"the {what} of the job does not exist", where=Path(path).absolute())
+    check_truth(job)
     chain = [job.match.primary, *(step.catalog for step in job.match.chain)]
     return {
         "job": job.name,
@@ -168,18 +184,29 @@ def _files(job: Job, name: str, entry: CatalogInput) -> list[Path]:
 
 
 def _catalogs(on: Session, job: Job) -> tuple[dict[str, Path], list[Summary]]:
-    """Import what comes as files; take what is a catalogue already as it is."""
+    """Import what comes as files and is used; take what is a catalogue already as it is."""
     paths: dict[str, Path] = {}
     steps: list[Summary] = []
-    for name, entry in job.catalogs.items():
+    for name in job.used_catalogs:
+        entry = job.catalogs[name]
         files = _files(job, name, entry)
         if entry.survey is None:
             paths[name] = files[0]
             continue
         paths[name] = _store(job) / name
-        done = import_survey(on, files, entry.survey, paths[name], max_rows=entry.max_rows)
+        done = import_survey(on, files, entry.survey, paths[name], columns=entry.columns, max_rows=entry.max_rows)
         steps.append({**done, "name": f"import {name}"})
     return paths, steps
+
+
+def _models(
+    on: Session, job: Job, catalogs: dict[str, Path], matched: Path, subset: str | None, steps: list[Summary]
+) -> list[TrainedModel]:
+    """Train the job's models, or take those that it names."""
+    if job.training.pretrained is not None:
+        return given_models(job, job.training.pretrained)
+    sources = training_sources(on, job, catalogs, matched, subset, steps)
+    return train_models(on, job, sample_task(job, sources, matched, _out(job) / "models"), steps)
 
 
 def _match(on: Session, job: Job, catalogs: dict[str, Path], subset: str | None, steps: list[Summary]) -> Path:

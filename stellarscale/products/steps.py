@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -59,7 +61,14 @@ def session(cluster: str = "threads", *, update: bool = False) -> Iterator[Sessi
 
 
 def import_survey(
-    on: Session, files: Sequence[Path | str], survey: str, out: Path, *, max_rows: int = 1_000_000, fresh: bool = False
+    on: Session,
+    files: Sequence[Path | str],
+    survey: str,
+    out: Path,
+    *,
+    columns: Sequence[str] = (),
+    max_rows: int = 1_000_000,
+    fresh: bool = False,
 ) -> Summary:
     """Import survey files into a HATS catalogue.
 
@@ -72,6 +81,8 @@ def import_survey(
         Name or path of its schema.
     out : Path
         Catalogue to make; a killed import of the same files goes on where it stopped.
+    columns : sequence of str
+        Canonical columns to import beside id, position, motion, epoch and what the schema requires; all when empty.
     max_rows : int
         Row cap of a partition.
     fresh : bool
@@ -84,15 +95,16 @@ def import_survey(
 
     Raises
     ------
-    InputError, SchemaError, CatalogError
-        Before anything is written, when the input or the output directory is not usable.
+    InputError, SchemaError, ConfigError, CatalogError
+        Before anything is written, when the input, the columns or the output directory are not usable.
     RunError
         When files or partitions failed; what is finished stays.
     """
     started = time.perf_counter()
     out = out.absolute()  # a worker need not run where the command was given
     schema = load_survey(survey)
-    plan = plan_import(files, schema, ImportConfig(max_rows=max_rows, threads=on.threads))
+    config = ImportConfig(max_rows=max_rows, threads=on.threads, columns=tuple(columns))
+    plan = plan_import(files, schema, config)
     numbers = {f"{number:06d} {path.name[:40]}": number for number, path in enumerate(plan.files)}
     about = _about(plan)
     if not fresh:
@@ -106,7 +118,8 @@ def import_survey(
     spilled = stage(partial(spill_one, task), numbers, stage="read")
     records = [spill_file(plan.files[n], plan, task.spill, n) for n in numbers.values()]
     parts = plan_partitions(records, plan, task.spill)
-    duplicates = find_duplicates(records, plan, task.spill)
+    with ThreadPoolExecutor(min(on.threads, os.cpu_count() or 1)) as pool:
+        duplicates = find_duplicates(records, plan, task.spill, mapper=pool.map)
     written = stage(partial(reduce_one, task), {str(part.pixel): part for part in parts}, stage="write")
     pixels = [pixel_record(receipt) for receipt in written.receipts.values()]
     done = finish_import(plan, out, task.spill, records=records, written=pixels, duplicates=duplicates)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -65,14 +66,26 @@ class Evaluation:
         What the estimates are compared with, e.g. ``held-out labels`` or ``truth``.
     predicted, truth : ndarray, shape (n,)
         Pairs with a missing (non-finite) member are counted and left out.
-    error : ndarray, shape (n,), optional
-        Standard deviation claimed for each estimate.
+    error, error95 : ndarray, shape (n,), optional
+        Half widths claimed for the intervals that hold the truth with 68.3 and 95 per cent.
+    magnitude : ndarray, shape (n,), optional
+        By which the coverage is looked at; ``magnitude_name`` says which it is.
+    novel : ndarray of bool, shape (n,), optional
+        Stars flagged as outside of the training sample.
+    code : ndarray, shape (n,), optional
+        Class codes, where stars of several classes are in one comparison.
+    group : str
+        Class of the stars, e.g. ``dwarf``; empty for all.
+    kind : str
+        ``labels``, ``truth`` or ``external``: the section of the page.
     comparisons : dict of str to float
         Other figures to show beside ours, e.g. ``{"scikit-learn robust sigma": 0.2119}``, in the same unit.
     oob_score : float, optional
         Out-of-bag R^2 of the forest.
     n_train : int, optional
         Stars the model was trained on.
+    note : str
+        Anything a reader should know, e.g. that the stars are a sample.
     """
 
     model: str
@@ -85,6 +98,118 @@ class Evaluation:
     comparisons: dict[str, float] = field(default_factory=dict)
     oob_score: float | None = None
     n_train: int | None = None
+    error95: NDArray[np.floating] | None = None
+    magnitude: NDArray[np.floating] | None = None
+    magnitude_name: str = ""
+    novel: NDArray[np.bool_] | None = None
+    code: NDArray[np.floating] | None = None
+    group: str = ""
+    kind: str = "labels"
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class SampleStars:
+    """The stars of one model (paper I, Figs 2 and 3).
+
+    Attributes
+    ----------
+    model, label, unit : str
+    value : ndarray, shape (n,)
+        Labels.
+    kinds : tuple of (str, str)
+        Catalogues of labels, each with what its stars are for: ``train``, ``held_out``, ``test:<catalogue>``.
+    kind : ndarray of int, shape (n,)
+        Index into ``kinds`` of each star.
+    colour, absolute : ndarray, shape (n,), optional
+        Dereddened colour and absolute magnitude, where the job has classes.
+    """
+
+    model: str
+    label: str
+    unit: str
+    value: NDArray[np.floating]
+    kinds: tuple[tuple[str, str], ...]
+    kind: NDArray[np.integer]
+    colour: NDArray[np.floating] | None = None
+    absolute: NDArray[np.floating] | None = None
+
+    def trains(self) -> NDArray[np.bool_]:
+        """Which stars train."""
+        return np.array([role == "train" for _, role in self.kinds], dtype=bool)[self.kind]
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterResult:
+    """One star cluster (paper I, Fig. 11).
+
+    Attributes
+    ----------
+    name, label, reference : str
+        ``reference`` is where the literature value is from.
+    literature : float
+        Value of the label in the literature.
+    status : str
+        ``measured``, or why not, e.g. ``outside of the footprint``.
+    counts : dict of str to int
+        Stars left after each stage of the selection.
+    values : ndarray, shape (n,)
+        Label of the members that are used.
+    motion, members : ndarray of float, shape (m, 2); ndarray of bool, shape (m,)
+        Proper motions (mas/yr) of the stars with precise ones, and which of them are members.
+    cmd : ndarray, shape (k, 3)
+        Colour, magnitude (mag) of the comoving stars, and 1 for those on the ridge line.
+    """
+
+    name: str
+    label: str
+    literature: float
+    reference: str
+    status: str
+    counts: dict[str, int]
+    values: NDArray[np.float64]
+    motion: NDArray[np.float64]
+    members: NDArray[np.bool_]
+    cmd: NDArray[np.float64]
+
+    @property
+    def measured(self) -> bool:
+        """Whether there are enough members for a value."""
+        return self.status == "measured"
+
+
+@dataclass(frozen=True, eq=False)
+class ClassHistograms:
+    """Histograms of a label by class over a whole catalogue (paper I, Fig. 12).
+
+    ``counts`` has a row per name, all stars first, and a column per bin; ``below`` holds, per name, the stars with
+    values at or below each limit, and ``total`` all stars with a value. Values beyond the outer
+    edges are counted in ``total`` only.
+    """
+
+    label: str
+    unit: str
+    names: tuple[str, ...]
+    edges: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    total: NDArray[np.int64]
+    limits: tuple[float, ...]
+    below: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ExtraSection:
+    """A section that a product adds to the page.
+
+    ``html`` is finished HTML; ``figures`` are drawn below it, each with alternative text and caption (both plain
+    text); ``numbers`` go into the JSON under ``key``.
+    """
+
+    key: str
+    title: str
+    html: str = ""
+    figures: tuple[tuple[Any, str, str], ...] = ()
+    numbers: Any = None
 
 
 @dataclass(frozen=True)
@@ -134,9 +259,14 @@ class ReportContent:
     steps: tuple[StepRow, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     importances: tuple[Importance, ...] = ()
+    samples: tuple[SampleStars, ...] = ()
+    clusters: tuple[ClusterResult, ...] = ()
+    metallicity: ClassHistograms | None = None
+    extras: tuple[ExtraSection, ...] = ()
     stars: pa.Table | None = None
     colour_column: str = "bp_rp_0"
     absolute_column: str = "m_g_0"
+    magnitude_column: str = "g_mag"
     class_names: dict[int, str] = field(default_factory=dict)
     sky: SkyCounts | None = None
     flag_counts: dict[str, int] = field(default_factory=dict)

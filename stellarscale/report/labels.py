@@ -33,10 +33,12 @@ def _band(name: str) -> str:
 
 
 def in_plot(column: str) -> str:
-    """Mathtext of a column: ``teff``, ``bp_rp_0`` (dereddened colour), ``m_g_0`` (absolute magnitude)."""
+    """Mathtext of a column: ``teff``, ``g_mag``, ``bp_rp_0`` (dereddened colour), ``m_g_0`` (absolute magnitude)."""
     if column in _MATH:
         return _MATH[column]
     parts = column.split("_")
+    if len(parts) >= 2 and parts[-1] == "mag":
+        return f"${_band(parts[-2])}$"
     if len(parts) == 2 and parts[1] == "0":
         return f"$({_band(parts[0])})_0$" if parts[0] in _BANDS else f"${_band(parts[0])}_0$"
     if len(parts) == 3 and parts[0] == "m" and parts[2] == "0":

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import tempfile
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
+from stellarscale.report import sections
 from stellarscale.report.content import ReportContent
 from stellarscale.report.labels import count, duration, several
-from stellarscale.report.numbers import EvaluationNumbers, pairs, summarise
+from stellarscale.report.pieces import nothing, picture
 from stellarscale.report.plots import star_figures
-from stellarscale.report.plots_models import has_trend, plot_importances, plot_trends
-from stellarscale.report.plots_residuals import describe, plot_residuals
+from stellarscale.report.plots_models import plot_importances
 from stellarscale.report.plots_run import plot_steps
 from stellarscale.report.plots_sky import plot_sky
-from stellarscale.report.plots_style import DPI, png
+from stellarscale.report.plots_style import DPI
 from stellarscale.report.style import CSS
-from stellarscale.report.tables import comparison_table, evaluation_table, flag_rows, name_table, step_table
+from stellarscale.report.tables import flag_rows, name_table, step_table
 
-MANY_PLOTS = 12
+MANY_PLOTS = 30
 CAPTIONS = {
     "kiel": "Kiel diagram: surface gravity against effective temperature, giants at the top right.",
     "colour_magnitude": "Colour – absolute magnitude diagram, dereddened; bright stars at the top.",
@@ -69,24 +66,30 @@ def write_report(content: ReportContent, path: Path) -> Path:
 
 def render(content: ReportContent) -> str:
     """The page as text; the same content gives the same text."""
-    numbers = [summarise(evaluation) for evaluation in content.evaluations]
     # A page with many models keeps its size by coarser pictures.
     dpi = DPI if len(content.evaluations) <= MANY_PLOTS else DPI * 2 // 3
-    sections: list[tuple[str, str, str]] = [
+    every: list[tuple[str, str, str]] = [
         ("summary", "Summary", _summary(content)),
         ("steps", "Rows and time", _steps(content, dpi)),
-        ("evaluation", "Accuracy", _evaluations(content, numbers, dpi)),
+        ("evaluation", "Accuracy", sections.accuracy(content, dpi)),
+        ("errors", "Claimed errors", sections.errors(content, dpi)),
+        ("external", "Other catalogues", sections.externals(content, dpi)),
+        ("clusters", "Star clusters", sections.clusters(content, dpi)),
+        ("metallicity", "Metallicities by class", sections.metallicity(content, dpi)),
+        ("samples", "Training and test stars", sections.samples(content, dpi)),
+        *((extra.key, escape(extra.title), sections.extra(extra, dpi)) for extra in content.extras),
         ("importances", "Importances", _importances(content, dpi)),
         ("stars", "Stars", _stars(content, dpi)),
         ("sky", "Sky", _sky(content, dpi)),
         ("flags", "Quality flags", _flags(content)),
         ("reproduce", "How to repeat this run", _reproduce(content)),
     ]
+    shown = [(key, title, html) for key, title, html in every if html]
     body = "\n".join(
         f'<section id="{key}" aria-labelledby="{key}-title">\n<h2 id="{key}-title">{title}</h2>\n{html}\n</section>'
-        for key, title, html in sections
+        for key, title, html in shown
     )
-    links = "".join(f'<li><a href="#{key}">{title}</a></li>' for key, title, _ in sections)
+    links = "".join(f'<li><a href="#{key}">{title}</a></li>' for key, title, _ in shown)
     subtitle = f'<p class="subtitle">{escape(content.subtitle)}</p>' if content.subtitle else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -112,21 +115,6 @@ def render(content: ReportContent) -> str:
 """
 
 
-def _picture(drawn: Figure, alternative: str, caption: str, dpi: int) -> str:
-    data = base64.b64encode(png(drawn, dpi)).decode("ascii")
-    width, height = (round(100 * float(size)) for size in drawn.get_size_inches())
-    # Narrow figures keep their size instead of being blown up to the width of the page.
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(alternative)}"'
-        f' width="{width}" height="{height}" style="max-width:{width}px">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
-
-
-def _nothing(text: str) -> str:
-    return f'<p class="soft">{text}</p>'
-
-
 def _summary(content: ReportContent) -> str:
     tiles: list[tuple[str, str]] = []
     if content.rows is not None:
@@ -148,54 +136,29 @@ def _summary(content: ReportContent) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in content.notes)
     html = f'<div class="tiles">{cells}</div>' if cells else ""
     html += f'<h3>Notes</h3><ul class="notes">{notes}</ul>' if notes else ""
-    return html or _nothing("Nothing was recorded for this run.")
+    return html or nothing("Nothing was recorded for this run.")
 
 
 def _steps(content: ReportContent, dpi: int) -> str:
     if not content.steps:
-        return _nothing("No steps were recorded.")
+        return nothing("No steps were recorded.")
     caption = "Left: rows in (grey), out (blue) and rejected. Right: wall-clock time and rows read per second."
     listed = "; ".join(f"{s.name} {count(s.rows_in)} in, {count(s.rows_out)} out" for s in content.steps)
-    return _picture(plot_steps(content.steps), f"Rows through each step: {listed}", caption, dpi) + step_table(
+    return picture(plot_steps(content.steps), f"Rows through each step: {listed}", caption, dpi) + step_table(
         content.steps
     )
 
 
-def _evaluations(content: ReportContent, numbers: list[EvaluationNumbers], dpi: int) -> str:
-    if not content.evaluations:
-        return _nothing("No model was compared with labels or truth.")
-    html = [evaluation_table(content.evaluations, numbers)]
-    compared = comparison_table(content.evaluations, numbers)
-    html += ["<h3>Beside other methods</h3>", compared] if compared else []
-    html.append("<h3>Residuals of each model</h3>")
-    html.append(
-        "<p>Left: estimate against reference. Middle: residuals (predicted − true) with the fitted Gaussian. "
-        "Right: residuals against the reference, with their median and robust σ in bins.</p>"
-    )
-    for evaluation in content.evaluations:
-        text = describe(evaluation)
-        complete = len(pairs(evaluation)[0]) > 0
-        html.append(
-            _picture(plot_residuals(evaluation), text, escape(text), dpi) if complete else _nothing(escape(text))
-        )
-    trending = [evaluation for evaluation in content.evaluations if has_trend(evaluation)]
-    if trending:
-        html.append("<h3>Bias and σ against each label</h3>")
-        caption = "Robust σ (above) and median residual (below) in bins of 10 stars or more."
-        html.append(_picture(plot_trends(trending), "Bias and sigma against each label", caption, dpi))
-    return "\n".join(html)
-
-
 def _importances(content: ReportContent, dpi: int) -> str:
     if not content.importances:
-        return _nothing("No model tells how much each input matters.")
+        return nothing("No model tells how much each input matters.")
     caption = "Share of the variance that each input removes in the forest (mean decrease in impurity)."
-    return _picture(plot_importances(content.importances), "Importance of the inputs of each model", caption, dpi)
+    return picture(plot_importances(content.importances), "Importance of the inputs of each model", caption, dpi)
 
 
 def _stars(content: ReportContent, dpi: int) -> str:
     if content.stars is None or content.stars.num_rows == 0:
-        return _nothing("No stars to draw.")
+        return nothing("No stars to draw.")
     figures = star_figures(
         content.stars,
         colour_column=content.colour_column,
@@ -203,25 +166,25 @@ def _stars(content: ReportContent, dpi: int) -> str:
         class_names=content.class_names,
     )
     if not figures:
-        return _nothing("The sample has none of the columns that the diagrams need.")
+        return nothing("The sample has none of the columns that the diagrams need.")
     sample = f"<p>Drawn from a sample of {several(content.stars.num_rows, 'row')} of the catalogue.</p>"
-    return sample + "".join(_picture(drawn, CAPTIONS[name], CAPTIONS[name], dpi) for name, drawn in figures.items())
+    return sample + "".join(picture(drawn, CAPTIONS[name], CAPTIONS[name], dpi) for name, drawn in figures.items())
 
 
 def _sky(content: ReportContent, dpi: int) -> str:
     if content.sky is None or int(content.sky.counts.sum()) == 0:
-        return _nothing("No sky counts.")
+        return nothing("No sky counts.")
     caption = (
         f"{several(int(content.sky.counts.sum()), 'row')} in HEALPix pixels of order {content.sky.order} "
         f"({several(int((content.sky.counts > 0).sum()), 'pixel')} filled); equatorial "
         "Mollweide projection, right ascension grows to the left."
     )
-    return _picture(plot_sky(content.sky), "Sky map of the counts", caption, dpi)
+    return picture(plot_sky(content.sky), "Sky map of the counts", caption, dpi)
 
 
 def _flags(content: ReportContent) -> str:
     if not content.flag_counts:
-        return _nothing("No flags were counted.")
+        return nothing("No flags were counted.")
     return flag_rows(content.flag_counts, content.rows)
 
 
@@ -240,4 +203,4 @@ def _reproduce(content: ReportContent) -> str:
             ),
         ),
     ]
-    return "".join(make() for present, make in parts if present) or _nothing("No job was recorded.")
+    return "".join(make() for present, make in parts if present) or nothing("No job was recorded.")

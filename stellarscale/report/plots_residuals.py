@@ -1,4 +1,4 @@
-"""Estimates against the values they should have: panels per model, trends, importances of the inputs."""
+"""Estimates against the values they should have: three panels per model and reference."""
 
 from __future__ import annotations
 
@@ -10,26 +10,23 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from stellarscale.kernels.stats import Binned, binned, gaussian_fit, robust_sigma
+from stellarscale.kernels.stats import gaussian_fit, robust_sigma
 from stellarscale.report.content import Evaluation
 from stellarscale.report.labels import literal, several, short, with_unit
-from stellarscale.report.numbers import pairs
+from stellarscale.report.numbers import pairs, trend_of
 from stellarscale.report.plots_style import (
     BLUE,
     HALO,
     INK,
     VERMILION,
-    colour_bar,
     density,
     empty,
-    figure,
     limits,
+    panels,
     plain_counts,
     round_ticks,
     styled,
 )
-
-FEWEST_PER_BIN = 10
 
 
 @styled
@@ -40,9 +37,8 @@ def plot_residuals(evaluation: Evaluation) -> Figure:
     residual against truth with the median and the robust sigma in bins.
     """
     truth, residual = pairs(evaluation)
-    drawn = figure(11.5, 3.7)
-    left, middle, right = drawn.subplots(1, 3, width_ratios=[1.12, 1, 1.12])
-    drawn.get_layout_engine().set(wspace=0.04)  # type: ignore[call-arg, union-attr]
+    drawn, grid = panels(11.5, 3.5, (1, 3))
+    left, middle, right = grid[0]
     left.set_title(literal(evaluation.model))
     middle.set_title("Residuals")
     right.set_title("Trend")
@@ -58,13 +54,12 @@ def plot_residuals(evaluation: Evaluation) -> Figure:
 
 def _one_to_one(axes: Axes, truth: NDArray, residual: NDArray, evaluation: Evaluation) -> None:
     low, high = limits(np.concatenate([truth, truth + residual]))
-    drawn = density(axes, truth, truth + residual, (low, high, low, high), grid=70)
+    density(axes, truth, truth + residual, (low, high, low, high))
     axes.plot([low, high], [low, high], color=VERMILION, lw=1.4, ls="--", label="one to one", path_effects=HALO)
     axes.set_xlabel(_reference(evaluation))
     axes.set_ylabel(f"{with_unit(evaluation.label, evaluation.unit)}, predicted")
     round_ticks(axes.xaxis, axes.yaxis)
     axes.legend(loc="upper left")
-    colour_bar(drawn, axes, "stars per cell")
 
 
 def _reference(evaluation: Evaluation) -> str:
@@ -104,7 +99,7 @@ def _histogram(axes: Axes, residual: NDArray, unit: str) -> None:
         0.97, 0.97, "\n".join(lines[3:]), transform=axes.transAxes, va="top", ha="right", fontsize=8.5,
         linespacing=1.45, color=VERMILION,
     )  # fmt: skip
-    axes.set_xlabel(with_unit("predicted − true", unit))
+    axes.set_xlabel(with_unit("residual", unit))
     axes.set_ylabel("stars per bin")
     round_ticks(axes.xaxis)
     plain_counts(axes.yaxis)
@@ -115,7 +110,7 @@ def _against_truth(axes: Axes, truth: NDArray, residual: NDArray, evaluation: Ev
     if half <= 0:
         half = max(float(np.abs(residual).max()) * 1.1, 1e-3)
     left, right = limits(truth)
-    drawn = density(axes, truth, residual, (left, right, -half, half), grid=70)
+    density(axes, truth, residual, (left, right, -half, half))
     axes.axhline(0.0, color=INK, lw=0.8, ls=":")
     trend = trend_of(truth, residual)
     if trend is not None:
@@ -127,19 +122,8 @@ def _against_truth(axes: Axes, truth: NDArray, residual: NDArray, evaluation: Ev
         axes.plot(x, bias - sigma, lw=1.2, ls="--", **look)
         axes.legend(loc="lower right", bbox_to_anchor=(1.03, 0.985), ncols=2, borderpad=0.2, columnspacing=1.0)
     axes.set_xlabel(_reference(evaluation))
-    axes.set_ylabel(with_unit("predicted − true", evaluation.unit))
+    axes.set_ylabel(with_unit("residual", evaluation.unit))
     round_ticks(axes.xaxis, axes.yaxis)
-    colour_bar(drawn, axes, "stars per cell")
-
-
-def trend_of(truth: NDArray, residual: NDArray) -> Binned | None:
-    """Bias and sigma in up to 14 equal bins over the bulk of the truth; None when there are too few stars."""
-    if len(truth) < 5 * FEWEST_PER_BIN:
-        return None
-    low, high = limits(truth, cut=0.5, pad=0.0)
-    bins = int(np.clip(len(truth) // (3 * FEWEST_PER_BIN), 3, 14))
-    trend = binned(truth, residual, np.linspace(low, high, bins + 1), min_count=FEWEST_PER_BIN)
-    return trend if np.isfinite(trend.bias).sum() >= 2 else None
 
 
 def describe(evaluation: Evaluation) -> str:

@@ -16,8 +16,9 @@ from stellarscale.report.plots_style import (
     INK,
     ORANGE,
     VERMILION,
+    Room,
     empty,
-    figure,
+    panels,
     plain_counts,
     styled,
 )
@@ -28,8 +29,12 @@ PALE = "#D3D8DF"
 @styled
 def plot_steps(steps: Sequence[StepRow]) -> Figure:
     """Rows into, out of and rejected by each step (left), and the time each step took (right)."""
-    drawn = figure(11.5, 1.35 + 0.42 * max(len(steps), 2))
-    rows, times = drawn.subplots(1, 2, sharey=True, width_ratios=[1.55, 1])
+    names = max((len(_name(step)) for step in steps), default=0)
+    room = Room(left=min(0.35 + 0.068 * names, 4.2), between=0.2, top=0.6)
+    drawn, grid = panels(
+        11.5, 1.35 + 0.3 * max(len(steps), 2), (1, 2), room=room, widths=(1.55, 1), share=(False, True)
+    )
+    rows, times = grid[0]
     if not steps:
         empty(rows, "no steps recorded")
         empty(times, "no steps recorded")
@@ -37,13 +42,18 @@ def plot_steps(steps: Sequence[StepRow]) -> Figure:
     place = np.arange(len(steps))
     _rows(rows, place, steps)
     _times(times, place, steps)
-    rows.set_yticks(place, [literal(f"{step.name} · {step.kind}") for step in steps])
+    rows.set_yticks(place, [literal(_name(step)) for step in steps])
     rows.set_ylim(len(steps) - 0.45, -0.55)
     for axes in (rows, times):
         axes.tick_params(axis="y", length=0)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.grid(True, axis="x")
     return drawn
+
+
+def _name(step: StepRow) -> str:
+    """Name and kind of a step; the kind alone where the name says no more."""
+    return step.name if step.name.startswith((step.kind, "match")) else f"{step.name} · {step.kind}"
 
 
 def _rows(axes: Axes, place: np.ndarray, steps: Sequence[StepRow]) -> None:
@@ -61,7 +71,7 @@ def _rows(axes: Axes, place: np.ndarray, steps: Sequence[StepRow]) -> None:
             f"  (−{count(step.rejected)})" if step.rejected else ""
         )
         axes.text(end + 0.01 * longest, y, text, va="center", fontsize=8, color=INK)
-    axes.set_xlim(0, longest * 1.42)
+    axes.set_xlim(0, longest * 1.55)
     axes.set_xlabel("rows")
     plain_counts(axes.xaxis)
     axes.set_title("Rows through each step", pad=20)

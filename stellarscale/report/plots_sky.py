@@ -28,14 +28,13 @@ def plot_sky(sky: SkyCounts, *, title: str = "") -> Figure:
     kept = SkyCounts(sky.order, sky.ipix[filled], sky.counts[filled])
     box = _footprint(kept)
     small = box is not None and max(box[2], box[3]) < SMALL_DEG
-    drawn = figure(11.0, 4.4) if small else figure(9.5, 5.0)
+    drawn = figure(11.0, 4.0) if small else figure(9.5, 5.0)
     if small and box is not None:
-        grid = drawn.add_gridspec(1, 2, width_ratios=[1.7, 1])
-        whole, close = drawn.add_subplot(grid[0], projection="mollweide"), drawn.add_subplot(grid[1])
-        _draw_close(close, kept, box, _norm(kept))
+        whole = drawn.add_axes((0.05, 0.06, 0.52, 0.88), projection="mollweide")
+        _draw_close(drawn.add_axes((0.65, 0.14, 0.25, 0.78)), kept, box, _norm(kept))
         _mark(whole, box)
     else:
-        whole = drawn.add_subplot(projection="mollweide")
+        whole = drawn.add_axes((0.07, 0.15, 0.88, 0.83), projection="mollweide")
     _draw_whole(whole, kept, _norm(kept), bar=not small)
     if title:
         drawn.suptitle(title, fontsize=10.5, fontweight="bold")
@@ -63,8 +62,8 @@ def _density_at(sky: SkyCounts, ra_deg: NDArray, dec_deg: NDArray) -> NDArray[np
 
 
 def _draw_whole(axes: Axes, sky: SkyCounts, norm: LogNorm, *, bar: bool) -> None:
-    lon = np.radians(np.linspace(-180, 180, 1081))
-    lat = np.radians(np.linspace(-90, 90, 541))
+    lon = np.radians(np.linspace(-180, 180, 541))
+    lat = np.radians(np.linspace(-90, 90, 271))
     middle_lon, middle_lat = np.meshgrid(0.5 * (lon[1:] + lon[:-1]), 0.5 * (lat[1:] + lat[:-1]))
     ra = np.degrees(-middle_lon) % 360.0
     values = np.ma.masked_invalid(_density_at(sky, ra, np.degrees(middle_lat)))

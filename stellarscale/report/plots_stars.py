@@ -17,17 +17,23 @@ from stellarscale.report.plots_style import (
     CYCLE,
     GREY,
     MANY,
+    Room,
+    binned_median,
+    cells_of,
     colour_bar,
     density,
     empty,
-    figure,
+    image,
     limits,
+    panels,
     plain_counts,
     round_ticks,
     styled,
 )
 
 MOST_POINTS = 20_000
+CELLS = 110
+BARS = Room(right=1.0, between=1.3, bottom=0.8)  # room for colour bars, and a legend below
 
 
 def column_values(stars: pa.Table, name: str) -> NDArray[np.float64]:
@@ -65,22 +71,21 @@ def plot_kiel(stars: pa.Table) -> Figure:
     values = column_values(stars, metals) if metals else np.full(len(teff), np.nan)
     good = np.isfinite(teff) & np.isfinite(logg)
     teff, logg, values = teff[good], logg[good], values[good]
-    drawn = figure(11.0, 4.9) if metals else figure(6.0, 4.9)
-    panels = drawn.subplots(1, 2 if metals else 1, squeeze=False, sharex=True, sharey=True)[0]
+    drawn, grid = panels(11.0 if metals else 6.0, 4.6, (1, 2 if metals else 1), room=BARS, share=(True, True))
     extent = (*limits(teff, cut=0.05, least=100.0), *limits(logg, cut=0.05, least=0.2))
     if len(teff) == 0:
-        for axes in panels:
+        for axes in grid[0]:
             empty(axes, "no star has both parameters")
     else:
-        colour_bar(density(panels[0], teff, logg, extent), panels[0], "stars per cell")
-        panels[0].set_title(_title(len(teff)))
+        colour_bar(density(grid[0, 0], teff, logg, extent), grid[0, 0], "stars per cell")
+        grid[0, 0].set_title(_title(len(teff)))
         if metals:
-            _metals(panels[1], teff, logg, values, extent, metals)
-    for axes in panels:
+            _metals(grid[0, 1], teff, logg, values, extent, metals)
+    for axes in grid[0]:
         axes.set_xlabel(with_unit("teff", "K"))
         axes.grid(True)
-    panels[0].set_ylabel(with_unit("logg", "dex"))
-    _flip(panels[0], x=True)
+    grid[0, 0].set_ylabel(with_unit("logg", "dex"))
+    _flip(grid[0, 0], x=True)
     return drawn
 
 
@@ -96,10 +101,8 @@ def _metals(axes: Axes, teff: NDArray, logg: NDArray, values: NDArray, extent: t
     low, high = limits(values[kept], cut=2.0, pad=0.0, least=0.1)
     options: dict[str, Any] = {"cmap": "cividis", "vmin": low, "vmax": high}
     if kept.sum() > MANY:
-        cells: Any = axes.hexbin(
-            teff[kept], logg[kept], C=values[kept], reduce_C_function=np.median, mincnt=1,
-            gridsize=(70, 35), extent=extent, linewidths=0.1, **options,
-        )  # fmt: skip
+        median = binned_median(teff[kept], logg[kept], values[kept], extent, cells_of(axes, CELLS))
+        cells: Any = image(axes, median, extent, **options)
         axes.set_title(f"Median {in_plot(name)} per cell")
     else:
         cells = axes.scatter(teff[kept], logg[kept], c=values[kept], s=9, linewidths=0, **options)
@@ -133,23 +136,22 @@ def plot_colour_magnitude(
     code = column_values(stars, classes) if classes else np.full(len(x), np.nan)
     good = np.isfinite(x) & np.isfinite(y)
     x, y, code = x[good], y[good], code[good]
-    drawn = figure(11.0, 5.2) if classes else figure(6.0, 5.2)
-    panels = drawn.subplots(1, 2 if classes else 1, squeeze=False, sharex=True, sharey=True)[0]
+    drawn, grid = panels(11.0 if classes else 6.0, 4.9, (1, 2 if classes else 1), room=BARS, share=(True, True))
     extent = (*limits(x, cut=0.05, least=0.1), *limits(y, cut=0.05, least=0.5))
     if len(x) == 0:
-        for axes in panels:
+        for axes in grid[0]:
             empty(axes, "no star has both magnitudes")
     else:
-        colour_bar(density(panels[0], x, y, extent), panels[0], "stars per cell")
-        panels[0].set_title(_title(len(x)))
+        colour_bar(density(grid[0, 0], x, y, extent), grid[0, 0], "stars per cell")
+        grid[0, 0].set_title(_title(len(x)))
         if classes:
-            _by_class(panels[1], x, y, code, class_names or {})
-    for axes in panels:
+            _by_class(grid[0, 1], x, y, code, class_names or {})
+    for axes in grid[0]:
         axes.set_xlabel(with_unit(colour, "mag"))
         axes.grid(True)
-    panels[0].set_ylabel(with_unit(absolute, "mag"))
+    grid[0, 0].set_ylabel(with_unit(absolute, "mag"))
     _legend_below(drawn)
-    _flip(panels[0], x=False)
+    _flip(grid[0, 0], x=False)
     return drawn
 
 
@@ -187,12 +189,13 @@ def plot_parameters(stars: pa.Table, class_names: Mapping[int, str] | None = Non
     names = parameter_columns(stars)
     classes = class_column(stars)
     code = column_values(stars, classes) if classes else np.zeros(stars.num_rows)
-    drawn = figure(11.0 if len(names) > 2 else 8.0, 3.6)
-    for axes, name in zip(drawn.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+    room = Room(bottom=0.8 if classes else 0.55, between=0.65)
+    drawn, grid = panels(11.0 if len(names) > 2 else 8.0, 3.5, (1, len(names)), room=room)
+    for axes, name in zip(grid[0], names, strict=True):
         values = column_values(stars, name)
         _histograms(axes, values, _classes(code, (class_names or {}) if classes else {0: "all stars"}))
         axes.set_xlabel(with_unit(name, "K" if name == "teff" else "dex"))
-    drawn.axes[0].set_ylabel("stars per bin")
+    grid[0, 0].set_ylabel("stars per bin")
     if classes:
         _legend_below(drawn)
     return drawn
@@ -202,7 +205,8 @@ def _legend_below(drawn: Figure) -> None:
     """One legend under all panels: inside a panel it would hide stars."""
     handles, labels = max((axes.get_legend_handles_labels() for axes in drawn.axes), key=lambda pair: len(pair[0]))
     if handles:
-        drawn.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), handletextpad=0.4)
+        columns = min(len(labels), 5)
+        drawn.legend(handles, labels, loc="lower center", borderaxespad=0.1, ncols=columns, handletextpad=0.4)
 
 
 def _histograms(axes: Axes, values: NDArray, classes: list[tuple[str, str, NDArray[np.bool_]]]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import matplotlib
 import numpy as np
@@ -21,6 +22,7 @@ from PIL import Image  # comes with matplotlib
 from stellarscale.report.labels import compact
 
 P = ParamSpec("P")
+Shared = bool | Literal["none", "all", "row", "col"]
 
 # Okabe & Ito (2008): told apart by readers with any common colour vision.
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -28,7 +30,7 @@ SKY_BLUE, PURPLE, GREY, INK = "#56B4E9", "#CC79A7", "#8A8F98", "#22262B"
 CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY_BLUE, GREY)
 MARKERS = "os^Dv<>"
 DENSITY = "viridis"
-DPI = 200  # twice the size on the page
+DPI = 150  # one and a half times the size on the page
 HALO = [withStroke(linewidth=3.2, foreground="white", alpha=0.85)]  # lines stay readable on dense colour
 MANY = 2000  # above this, points hide one another: draw their density
 
@@ -43,7 +45,7 @@ STYLE: dict[str, Any] = {
     "axes.edgecolor": "#5A6068",
     "axes.linewidth": 0.8,
     "axes.axisbelow": True,
-    "axes.formatter.use_mathtext": True,
+    "axes.formatter.use_mathtext": False,
     "axes.unicode_minus": True,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -74,10 +76,53 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def figure(width: float, height: float) -> Figure:
-    """An empty figure (inches) with a constrained layout and an Agg canvas."""
-    result = Figure(figsize=(width, height), layout="constrained")
+    """An empty figure (inches) with an Agg canvas."""
+    result = Figure(figsize=(width, height))
     FigureCanvasAgg(result)
     return result
+
+
+@dataclass(frozen=True)
+class Room:
+    """Space around and between the panels of a figure, inches; known beforehand, so no layout has to be solved."""
+
+    left: float = 0.72
+    right: float = 0.2
+    bottom: float = 0.55
+    top: float = 0.32
+    between: float = 0.85
+    rows: float = 0.55
+
+
+def panels(
+    width: float,
+    height: float,
+    shape: tuple[int, int],
+    *,
+    room: Room = Room(),
+    widths: Sequence[float] | None = None,
+    share: tuple[Shared, Shared] = (False, False),
+) -> tuple[Figure, NDArray[Any]]:
+    """A figure (inches) with a grid of panels, array of Axes of the shape (rows, columns).
+
+    ``widths`` are the relative widths of the columns; ``share`` is as ``sharex`` and ``sharey`` of matplotlib.
+    """
+    rows, columns = shape
+    drawn = figure(width, height)
+    across = (width - room.left - room.right - (columns - 1) * room.between) / columns
+    down = (height - room.bottom - room.top - (rows - 1) * room.rows) / rows
+    place = {
+        "left": room.left / width,
+        "right": 1.0 - room.right / width,
+        "bottom": room.bottom / height,
+        "top": 1.0 - room.top / height,
+        "wspace": room.between / across,
+        "hspace": room.rows / down,
+    }
+    axes = drawn.subplots(
+        rows, columns, squeeze=False, sharex=share[0], sharey=share[1], width_ratios=widths, gridspec_kw=place
+    )
+    return drawn, axes
 
 
 def png(drawn: Figure, dpi: int = DPI) -> bytes:
@@ -89,7 +134,7 @@ def png(drawn: Figure, dpi: int = DPI) -> bytes:
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     # The eye cannot tell a palette made for the picture from full colour; it takes a third of the bytes.
     buffer = io.BytesIO()
-    picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(buffer, format="PNG")
+    picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
@@ -109,24 +154,56 @@ def limits(values: NDArray, *, cut: float = 0.2, pad: float = 0.05, least: float
     return middle - half, middle + half
 
 
-def density(axes: Axes, x: NDArray, y: NDArray, extent: tuple[float, float, float, float], *, grid: int = 90) -> Any:
-    """Points when they are few, else log density in hexagons; returns what a colour bar needs, or None."""
+def density(axes: Axes, x: NDArray, y: NDArray, extent: tuple[float, float, float, float], *, grid: int = 110) -> Any:
+    """Points when they are few, else log density as an image; returns what a colour bar needs, or None.
+
+    ``grid`` is the number of cells along x; they are about square on the page.
+    """
     left, right, low, high = extent
-    inside = (x >= left) & (x <= right) & (y >= low) & (y <= high)
-    x, y = x[inside], y[inside]
     if len(x) <= MANY:
         size = 14.0 if len(x) < 300 else 5.0
         axes.plot(x, y, "o", ms=size**0.5, color=BLUE, alpha=0.6, mew=0)
         drawn = None
     else:
-        box = axes.get_window_extent()
-        rows = max(int(grid * box.height / max(box.width, 1.0) / 1.7), 10)
-        drawn = axes.hexbin(
-            x, y, gridsize=(grid, rows), extent=extent, norm=LogNorm(), mincnt=1, cmap=DENSITY, linewidths=0.1
-        )
+        counts = _counts(x, y, extent, cells_of(axes, grid))
+        drawn = image(axes, np.ma.masked_equal(counts, 0), extent, cmap=DENSITY, norm=LogNorm(1, max(counts.max(), 2)))
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
     return drawn
+
+
+def cells_of(axes: Axes, grid: int) -> tuple[int, int]:
+    """Cells along x and y that are about square on the page."""
+    box = axes.get_window_extent()
+    return grid, max(int(grid * box.height / max(box.width, 1.0)), 10)
+
+
+def _counts(x: NDArray, y: NDArray, extent: tuple[float, float, float, float], cells: tuple[int, int]) -> NDArray:
+    left, right, low, high = extent
+    counts, _, _ = np.histogram2d(x, y, bins=cells, range=((left, right), (low, high)))
+    return counts.T
+
+
+def image(axes: Axes, values: NDArray, extent: tuple[float, float, float, float], **look: Any) -> Any:
+    """Cells of a grid, shape (rows, columns) from the lower left, as sharp squares."""
+    return axes.imshow(values, origin="lower", extent=extent, aspect="auto", interpolation="nearest", **look)
+
+
+def binned_median(
+    x: NDArray, y: NDArray, values: NDArray, extent: tuple[float, float, float, float], cells: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Median of the values in each cell, shape (rows, columns); NaN where a cell is empty."""
+    left, right, low, high = extent
+    column = np.floor((x - left) / (right - left) * cells[0]).astype(np.int64)
+    row = np.floor((y - low) / (high - low) * cells[1]).astype(np.int64)
+    inside = (column >= 0) & (column < cells[0]) & (row >= 0) & (row < cells[1])
+    place, values = (row * cells[0] + column)[inside], values[inside]
+    order = np.lexsort((values, place))
+    place, values = place[order], values[order]
+    filled, first, count = np.unique(place, return_index=True, return_counts=True)
+    result = np.full(cells[0] * cells[1], np.nan)
+    result[filled] = 0.5 * (values[first + (count - 1) // 2] + values[first + count // 2])
+    return result.reshape(cells[1], cells[0])
 
 
 def colour_bar(drawn: Any, axes: Axes, label: str, *, below: bool = False) -> None:
@@ -159,6 +236,15 @@ def plain_counts(axis: Any, bins: int = 5) -> None:
     """Ticks such as 20k and 1.5M on an axis of counts."""
     axis.set_major_locator(MaxNLocator(bins, integer=True, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+
+
+def log_counts(axes: Axes) -> None:
+    """A logarithmic axis of counts that starts below one star, with ticks such as 10 and 100k."""
+    axes.set_yscale("log")
+    axes.set_ylim(0.7, max(axes.get_ylim()[1], 10.0))
+    axes.yaxis.set_major_locator(LogLocator(numticks=7))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def empty(axes: Axes, text: str) -> None:

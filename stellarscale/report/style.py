@@ -53,8 +53,8 @@ th small { display: block; font-weight: 400; color: var(--soft); }
 tbody tr:last-child > * { border-bottom: none; }
 tfoot td, tfoot th { border-top: 1px solid var(--line); border-bottom: none; font-weight: 600; }
 th.text, td.text { text-align: left; }
-td.wrap { white-space: normal; min-width: 14rem; text-align: left; }
-tbody th { font-weight: 600; }
+td.wrap { white-space: normal; min-width: 10rem; text-align: left; }
+tbody th { font-weight: 600; white-space: normal; overflow-wrap: anywhere; min-width: 8.5rem; }
 tbody th em { display: block; font-weight: 400; font-size: 0.86em; max-width: 16rem; white-space: normal; }
 code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: 0.86em; }
 td code { overflow-wrap: anywhere; white-space: normal; }

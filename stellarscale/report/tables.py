@@ -7,7 +7,7 @@ from html import escape
 
 from stellarscale.flags import DESCRIPTIONS
 from stellarscale.report.content import Evaluation, StepRow
-from stellarscale.report.labels import count, duration, on_page, short
+from stellarscale.report.labels import count, duration, short
 from stellarscale.report.numbers import EvaluationNumbers
 
 NONE = "–"
@@ -85,8 +85,8 @@ def _step_cells(step: StepRow) -> list[str]:
 def evaluation_table(evaluations: Sequence[Evaluation], numbers: Sequence[EvaluationNumbers]) -> str:
     """Figures of merit, one row per model and reference."""
     head = [
-        "Model<|reference", "Unit<", "Stars", "Trained|on stars", "Bias|median", "Robust σ|1.48 MAD",
-        "Fit μ", "Fit σ", "RMSE", "Outliers|&gt; 3σ", "R²", "OOB R²", "Within 1σ|ideal 68.3 %",
+        "Model<|reference, unit", "Stars", "Trained|on stars", "Bias|median", "Robust σ|1.48 MAD",
+        "Fit μ", "Fit σ", "RMSE", "Outliers|&gt; 3σ", "R²", "OOB|R²", "68 %|inside", "95 %|inside",
     ]  # fmt: skip
     rows = [_evaluation_cells(each, figures) for each, figures in zip(evaluations, numbers, strict=True)]
     notes = ["Residuals are predicted − true. Fit: Gaussian fitted to the histogram of residuals by least squares"]
@@ -96,15 +96,15 @@ def evaluation_table(evaluations: Sequence[Evaluation], numbers: Sequence[Evalua
         left_out = sum(figures.n_missing for figures in numbers)
         notes.append(f"{count(left_out)} pairs with a missing value are left out")
     if any(figures.coverage_68 is not None for figures in numbers):
-        notes.append("within 1σ: share of stars closer to the truth than their claimed error")
+        notes.append("68 %, 95 % inside: share of stars whose reference lies within the claimed interval")
     return table(head, rows, caption="; ".join(notes) + ".")
 
 
 def _evaluation_cells(evaluation: Evaluation, figures: EvaluationNumbers) -> list[str]:
     star = "" if figures.gaussian_converged or not figures.n else "*"
+    reference = ", ".join(text for text in (evaluation.against, evaluation.unit) if text)
     return [
-        f"{escape(evaluation.model)}<small>{escape(evaluation.against)}</small>",
-        f"{on_page(evaluation.label)}{', ' + escape(evaluation.unit) if evaluation.unit else ''}",
+        f"{escape(evaluation.model)}<small>{escape(reference)}</small>",
         count(figures.n),
         count(evaluation.n_train),
         short(figures.bias),
@@ -112,10 +112,11 @@ def _evaluation_cells(evaluation: Evaluation, figures: EvaluationNumbers) -> lis
         short(figures.gaussian_mean) + star,
         short(figures.gaussian_sigma) + star,
         short(figures.rmse),
-        _percent(figures.outlier_fraction),
+        percent(figures.outlier_fraction),
         short(figures.r_squared),
         short(evaluation.oob_score),
-        _percent(figures.coverage_68),
+        percent(figures.coverage_68),
+        percent(figures.coverage_95),
     ]
 
 
@@ -147,7 +148,7 @@ def flag_rows(flag_counts: Mapping[str, int], rows_total: int | None) -> str:
         [
             f"<code>{escape(name)}</code>",
             count(number),
-            _percent(number / rows_total) if rows_total else NONE,
+            percent(number / rows_total) if rows_total else NONE,
             f'<td class="wrap">{escape(meaning.get(name, ""))}</td>',
         ]
         for name, number in flag_counts.items()
@@ -161,5 +162,6 @@ def name_table(pairs: Mapping[str, str], first: str, second: str) -> str:
     return table([f"{first}<", f"{second}<"], rows)
 
 
-def _percent(fraction: float | None) -> str:
+def percent(fraction: float | None) -> str:
+    """A fraction in per cent; a dash for none."""
     return NONE if fraction is None or fraction != fraction else f"{short(100 * fraction)} %"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stellarscale.schema import Frozen
 from stellarscale.settings.matching import MatchStep
@@ -11,9 +11,22 @@ from stellarscale.settings.matching import MatchStep
 class External(Frozen):
     """Another catalogue of the same parameters to compare the value-added catalogue with (paper I, Figs 9 and 10)."""
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="names the matched catalogue `external_<name>`")
     match: MatchStep
     labels: dict[str, str] = Field(min_length=1, description="parameter: column of the matched table, prefix included")
+
+
+class ClusterColumns(Frozen):
+    """Columns of the value-added catalogue that the members of a star cluster are chosen by."""
+
+    pmra: str = "pmra"
+    pmdec: str = "pmdec"
+    pmra_error: str = "pmra_error"
+    pmdec_error: str = "pmdec_error"
+    parallax: str = "parallax"
+    parallax_error: str = "parallax_error"
+    colour: str = "bp_rp_0"
+    magnitude: str = Field("g_mag", description="apparent: distant clusters have no useful parallax")
 
 
 class ClusterSettings(Frozen):
@@ -23,11 +36,23 @@ class ClusterSettings(Frozen):
         None, description="YAML with centres, motions and literature values; the shipped one if null"
     )
     label: str = "fe_h"
+    columns: ClusterColumns = ClusterColumns()
     max_motion_error: float = Field(0.3, gt=0, description="largest error of a proper motion, mas/yr")
+    motion_window: float = Field(
+        10.0, gt=0, description="stars this far from the cluster's motion are left out, mas/yr"
+    )
+    min_probability: float = Field(0.7, gt=0, lt=1, description="of membership, by proper motion")
+    parallax_sigmas: float = Field(3.0, gt=0, description="largest distance from the members' parallax")
+    cmd_sigmas: float = Field(4.0, gt=0, description="largest distance in colour from the members' ridge line")
     max_mag_error: dict[str, float] = Field(
         default_factory=dict, description="column of the catalogue: largest error; S/N > 20 is 0.054 mag"
     )
     min_members: int = Field(10, ge=3)
+
+    @property
+    def needed(self) -> list[str]:
+        """Columns of the catalogue that the clusters need."""
+        return list(dict.fromkeys([*self.columns.model_dump().values(), *self.max_mag_error, self.label]))
 
 
 class Evaluation(Frozen):
@@ -37,3 +62,11 @@ class Evaluation(Frozen):
     clusters: ClusterSettings | None = None
     metallicity: str | None = Field(None, description="label of the histograms by class (paper I, Fig. 12)")
     metallicity_limits: tuple[float, ...] = (0.0, -1.0, -2.0)
+
+    @field_validator("external")
+    @classmethod
+    def _names_differ(cls, value: tuple[External, ...]) -> tuple[External, ...]:
+        names = [external.name for external in value]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two external catalogues have one name: {', '.join(names)}")
+        return value

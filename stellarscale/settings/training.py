@@ -10,9 +10,6 @@ from stellarscale.schema import Frozen, parse_mapping
 from stellarscale.settings.matching import MatchStep
 from stellarscale.settings.methods import ESTIMATOR_PACKAGES, NetworkOptions, PolynomialOptions
 
-_Count = Annotated[int, Field(ge=1)]
-_Share = Annotated[float, Field(gt=0, le=1)]
-
 
 class Label(Frozen):
     """A stellar parameter to learn: its columns in the label catalogue, and the cut on its error."""
@@ -40,6 +37,10 @@ class Errors(Frozen):
     """How the errors of a star are calibrated, and when a star counts as outside of the training sample."""
 
     magnitude: str | None = Field(None, description="feature, e.g. `g_0`, on which the calibration depends")
+    noise: tuple[Annotated[str, Field(pattern=r"^\w+(/\w+)?$")], ...] = Field(
+        (),
+        description="columns that the errors grow with, in quadrature: errors of magnitudes, `ebv`; a ratio as `a/b`",
+    )
     magnitude_bins: int = Field(10, ge=1, description="most cells of the calibration in magnitude")
     label_bins: int = Field(6, ge=1, description="most cells of the calibration in the predicted label")
     min_stars: int = Field(200, ge=20, description="cells of the calibration with fewer stars borrow from all")
@@ -55,25 +56,41 @@ class Tuning(Frozen):
     """
 
     models: tuple[str, ...] = Field((), description="names of models, e.g. `fe_h_dwarf`; all if empty")
-    n_estimators: tuple[_Count, ...] = Field((50, 100, 200, 300, 500, 750), min_length=1)
-    max_features: tuple[_Share | None, ...] = Field((0.33, 0.5, 0.75, None), min_length=1)
-    max_depth: tuple[_Count, ...] = Field((5, 8, 11, 13, 15, 17, 19, 22, 25), min_length=1)
+    n_estimators: tuple[int, ...] = Field((50, 100, 200, 300, 500, 750), min_length=1, description="trees")
+    max_features: tuple[float | None, ...] = Field(
+        (0.33, 0.5, 0.75, None), min_length=1, description="shares tried at each split; null: all"
+    )
+    max_depth: tuple[int, ...] = Field(
+        (5, 8, 11, 13, 15, 17, 19, 22, 25), min_length=1, description="depths of the second part"
+    )
     repeats: int = Field(3, ge=1, description="forests of different seeds per depth")
     max_stars: int = Field(50_000, ge=100, description="training stars, drawn at random, that the scan uses")
     tolerance: float = Field(
         0.001, ge=0, lt=1, description="share of the best score that fewer trees may lose to be preferred"
     )
 
+    @model_validator(mode="after")
+    def _in_range(self) -> Tuning:
+        if min(self.n_estimators + self.max_depth) < 1:
+            raise ValueError("n_estimators and max_depth must be 1 or more")
+        if not all(share is None or 0 < share <= 1 for share in self.max_features):
+            raise ValueError("max_features must be null, or above 0 and up to 1")
+        return self
+
 
 class Comparator(Frozen):
     """Another method trained and tested on the same split as the forests."""
 
-    name: str = Field(pattern=r"^\w[\w.+-]*$")
-    kind: Literal["polynomial", "network", "extra_trees", "xgboost", "estimator"]
+    name: str = Field(pattern=r"^\w[\w.+-]*$", description="what the report calls it")
+    kind: Literal["polynomial", "network", "extra_trees", "xgboost", "estimator"] = Field(description="the method")
     estimator: str | None = Field(
         None, description="with kind `estimator`: e.g. `sklearn.neighbors.KNeighborsRegressor`"
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="arguments of the method")
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="polynomial: degree, ridge; network: losses, hidden, epochs, batch_size, learning_rate; "
+        "the others: arguments of their classes in scikit-learn and XGBoost",
+    )
 
     @model_validator(mode="after")
     def _estimator_named(self) -> Comparator:
@@ -98,8 +115,8 @@ class ForestSettings(Frozen):
     max_features: float | None = Field(None, gt=0, le=1, description="share tried at each split; null: all")
     max_depth: int | None = Field(17, ge=1, description="deepest level of a tree; null: no limit")
     min_samples_leaf: int = Field(1, ge=1, description="fewest training stars in a leaf")
-    backend: Literal["auto", "sklearn", "sklearnex"] = Field(
-        "auto", description="auto takes scikit-learn-intelex when it is installed and can do the task"
+    backend: Literal["auto", "histogram", "sklearn", "sklearnex"] = Field(
+        "auto", description="what grows the trees; auto: our histograms, or scikit-learn where features are missing"
     )
 
 
@@ -115,6 +132,15 @@ class ModelSpec(Frozen):
         return "_".join([self.label, *self.classes])
 
 
+class Pretrained(Frozen):
+    """Models that another run has trained, to be used as they are: the job then trains none."""
+
+    directory: str = Field(description="the `models` directory of that run, or a copy of its .npz files")
+    digests: dict[str, str] = Field(
+        default_factory=dict, description="model: SHA-256 that its file must have; not checked for the others"
+    )
+
+
 class Training(Frozen):
     """What is learned from which labels."""
 
@@ -128,6 +154,7 @@ class Training(Frozen):
     comparators: tuple[Comparator, ...] = ()
     tuning: Tuning | None = None
     test_fraction: float = Field(0.2, gt=0, lt=1, description="share of the training stars that is held out")
+    pretrained: Pretrained | None = Field(None, description="models to use instead of training them")
     min_stars: int = Field(50, ge=2, description="fewer training stars than this for a model is an error")
     compare_with_sklearn: bool = Field(False, description="fit plain scikit-learn on the same split and report it")
 
@@ -142,6 +169,8 @@ class Training(Frozen):
         catalogs = [source.match.catalog for source in self.sources] + ([self.match.catalog] if self.match else [])
         if len(set(catalogs)) < len(catalogs):
             raise ValueError(f"a catalogue is named by two label sources: {', '.join(sorted(catalogs))}")
+        if self.pretrained and (self.tuning or self.comparators):
+            raise ValueError("tuning and comparators need stars to train on: leave them out, or leave out `pretrained`")
         if set(self.errors.novelty) - set(self.inputs):
             raise ValueError("errors.novelty names columns that are not among the inputs")
         tuned = set(self.tuning.models if self.tuning else ()) - {model.name for model in self.models}

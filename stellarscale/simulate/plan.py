@@ -13,7 +13,10 @@ from stellarscale.errors import InputError
 Columns = dict[str, NDArray]
 """Equal-length arrays by name; the form in which a chunk of stars or of survey rows travels."""
 
-STEPS = ("stars", "pairs", "gaia", "sages", "twomass", "allwise", "galex", "lamost", "apogee", "rave")
+STEPS = (
+    "stars", "pairs", "gaia", "sages", "twomass", "allwise", "galex", "lamost", "apogee", "rave", "pastel", "vmp",
+    "huang", "andrae",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,5 +80,20 @@ class SkyPlan:
 
     @property
     def lamost_targets(self) -> int:
-        """Stars with a LAMOST spectrum: 4 %, or up to 30,000 (35 %) in a small sky, to train a forest on."""
-        return int(max(0.04 * self.rows, min(0.35 * self.rows, 30_000)))
+        """Stars with a LAMOST spectrum: 7.2 %, or up to 30,000 (35 %) in a small sky, to train a forest on."""
+        return int(max(0.072 * self.rows, min(0.35 * self.rows, 30_000)))
+
+    @property
+    def pastel_targets(self) -> int:
+        """Stars in PASTEL: 0.1 %, more in a small sky."""
+        return int(max(0.001 * self.rows, min(0.02 * self.rows, 300)))
+
+    @property
+    def vmp_targets(self) -> int:
+        """Stars of the nine papers on very metal-poor stars: paper I's 15,628 of 21,071,305, more in a small sky."""
+        return int(max(self.rows * 15_628 / 21_071_305, min(0.005 * self.rows, 150)))
+
+    @property
+    def external_targets(self) -> int:
+        """Stars in each catalogue that the result is compared with: 60 %, at most a million."""
+        return int(min(0.6 * self.rows, 1_000_000))

@@ -8,51 +8,30 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from stellarscale.simulate import dust, gaia, galaxy, galex, sages, spectra, stars
+from stellarscale.simulate import dust, external, gaia, galaxy, galex, literature, sages, spectra, stars, systematics
 from stellarscale.simulate.allwise import observe_allwise
-from stellarscale.simulate.files import FitsTable, GzipText, write_parquet
-from stellarscale.simulate.plan import SkyPlan
+from stellarscale.simulate.files import GzipText, write_parquet
+from stellarscale.simulate.plan import Columns, SkyPlan
+from stellarscale.simulate.sinks import TABLES, Sinks, TextRows
 from stellarscale.simulate.sky import draw_stars
-from stellarscale.simulate.truth import TRUTH_SCHEMA, truth_table
+from stellarscale.simulate.truth import truth_table
 from stellarscale.simulate.twomass import observe_twomass
 
-SURVEYS = (
-    "sages_dr1",
-    "gaia_dr3",
-    "twomass_psc",
-    "allwise",
-    "galex_guvcat",
-    "lamost_lrs_stellar",
-    "apogee_dr17",
-    "rave_dr5",
-)
-_FITS = {
-    "sages_dr1": ("sages/dr1-uv.fits", sages.DTYPE, sages.UNITS),
-    "galex_guvcat": ("galex/GUVcat_AIS.fits", galex.DTYPE, galex.UNITS),
-    "lamost_lrs_stellar": (
-        "lamost/dr10_v2.0_LRS_stellar.fits.gz", spectra.LAMOST_DTYPE, spectra.LAMOST_UNITS,
-    ),
-    "apogee_dr17": ("apogee/allStar-dr17-synspec_rev1.fits", spectra.APOGEE_DTYPE, {}),
-}  # fmt: skip
-_RAVE = "rave/RAVE_DR5.csv.gz"
+SURVEYS = ("sages_dr1", "gaia_dr3", "twomass_psc", "allwise", *(name for name in TABLES if name != "sages_dr1"))
 
 
 @dataclass
 class _ChunkResult:
-    """What one chunk hands to the single writer: FITS rows, the truth, and the files it wrote itself."""
+    """What one chunk hands to the single writer: rows of the growing files, the truth, and its own files."""
 
-    records: dict[str, NDArray]
-    rave: dict[str, pa.Array | pa.Scalar]
-    rave_rows: int
+    parts: dict[str, NDArray | TextRows]
     truth: pa.Table
     files: list[tuple[str, str, int]]
     extra: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -63,7 +42,7 @@ def simulate_sky(
     rows: int,
     seed: int,
     out: str | os.PathLike[str],
-    workers: int = 2,
+    workers: int | None = None,
     chunk_rows: int = 100_000,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict:
@@ -77,8 +56,8 @@ def simulate_sky(
         Seed of every random stream. The sky depends on (rows, seed, chunk_rows), not on ``workers``.
     out : path
         Folder to fill: one folder per survey, ``truth/truth.parquet``, ``dust/`` and ``manifest.json``.
-    workers : int
-        Threads; each holds one chunk in memory.
+    workers : int, optional
+        Threads, each with one chunk in memory; as many as there are processors when absent.
     chunk_rows : int
         Stars made at a time.
     progress : callable, optional
@@ -88,8 +67,8 @@ def simulate_sky(
     -------
     dict
         The manifest (``rows``, ``seed``, ``surveys``: by schema name the ``files`` relative to ``out``,
-        ``rows_per_file``, ``rows``, ``expected_rejects`` and ``duplicate_ids``; ``truth``, ``dust``), plus
-        ``out`` and ``seconds``.
+        ``rows_per_file``, ``rows``, ``expected_rejects`` and ``duplicate_ids``; ``truth``, ``dust``,
+        ``systematics``: by label catalogue, offset from the truth and noise), plus ``out`` and ``seconds``.
 
     Raises
     ------
@@ -100,40 +79,22 @@ def simulate_sky(
     plan, folder = SkyPlan(rows=rows, seed=seed, chunk_rows=chunk_rows), Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     surveys: dict[str, dict] = {name: {"files": [], "rows_per_file": [], "extra": {}} for name in SURVEYS}
-    with ExitStack() as stack:
-        sinks = _Sinks(folder, stack)
-        for chunk, result in _in_order(plan, folder, max(workers, 1)):
-            sinks.append(result)
+    with Sinks(folder) as sinks:
+        for chunk, result in _in_order(plan, folder, max(workers or _processors(), 1)):
+            sinks.append(result.parts, result.truth)
             _tally(surveys, result)
             if progress is not None:
                 progress(plan.bounds(chunk)[1], rows)
-    for name, (path, _, _) in _FITS.items():
-        surveys[name]["files"], surveys[name]["rows_per_file"] = [path], [sinks.fits[name].rows]
-    surveys["rave_dr5"] |= {"files": [_RAVE], "rows_per_file": [sinks.rave.rows]}
+    for name, grown in sinks.surveys.items():
+        surveys[name] |= {"files": grown.files, "rows_per_file": grown.rows_per_file}
     maps = [str(path.relative_to(folder)) for path in dust.write_sfd_maps(folder / "dust")]
     manifest = _manifest(plan, surveys, maps)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return manifest | {"out": str(folder), "seconds": time.perf_counter() - started}
 
 
-class _Sinks:
-    """The files that grow over all chunks."""
-
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.fits = {
-            name: stack.enter_context(FitsTable(folder / path, dtype, units=units))
-            for name, (path, dtype, units) in _FITS.items()
-        }
-        self.rave = stack.enter_context(GzipText(folder / _RAVE, header=",".join(spectra.RAVE_COLUMNS) + "\n"))
-        (folder / "truth").mkdir(exist_ok=True)
-        self.truth = stack.enter_context(pq.ParquetWriter(folder / "truth" / "truth.parquet", TRUTH_SCHEMA))
-
-    def append(self, result: _ChunkResult) -> None:
-        """Write one chunk to every growing file."""
-        for name, records in result.records.items():
-            self.fits[name].append(records)
-        self.rave.append(result.rave, result.rave_rows)
-        self.truth.write_table(result.truth, row_group_size=100_000)
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_order(plan: SkyPlan, folder: Path, workers: int) -> Iterator[tuple[int, _ChunkResult]]:
@@ -166,18 +127,32 @@ def _make_chunk(plan: SkyPlan, chunk: int, folder: Path) -> _ChunkResult:
     write_parquet(wise, folder / name)
     files.append(("allwise", name, wise.num_rows))
     uv, uv_rows, uv_extra = sages.observe_sages(sky, plan, chunk)
-    records = {"sages_dr1": uv, "galex_guvcat": galex.observe_galex(sky, plan, chunk)[0]}
-    records["lamost_lrs_stellar"] = spectra.observe_lamost(sky, plan, chunk)[0]
-    records["apogee_dr17"] = spectra.observe_apogee(sky, plan, chunk)[0]
-    rave, rave_rows = spectra.observe_rave(sky, plan, chunk)
+    parts, pastel_extra = _label_catalogues(sky, plan, chunk)
+    parts |= {"sages_dr1": uv, "galex_guvcat": galex.observe_galex(sky, plan, chunk)[0]}
     return _ChunkResult(
-        records=records,
-        rave=rave,
-        rave_rows=len(rave_rows),
+        parts=parts,
         truth=truth_table(sky, in_gaia=gaia_rows, in_sages=uv_rows),
         files=files,
-        extra={"sages_dr1": uv_extra, "twomass_psc": psc_extra},
+        extra={"sages_dr1": uv_extra, "twomass_psc": psc_extra, "pastel": pastel_extra},
     )
+
+
+def _label_catalogues(sky: Columns, plan: SkyPlan, chunk: int) -> tuple[dict[str, NDArray | TextRows], dict[str, int]]:
+    """Rows of every catalogue of stellar parameters, and how many of PASTEL's repeat a name."""
+    rave, rave_rows = spectra.observe_rave(sky, plan, chunk)
+    pastel, pastel_rows, extra = literature.observe_pastel(sky, plan, chunk)
+    vmp, vmp_rows = literature.observe_vmp(sky, plan, chunk)
+    andrae, andrae_rows = external.observe_andrae(sky, plan, chunk)
+    parts: dict[str, NDArray | TextRows] = {
+        "lamost_lrs_stellar": spectra.observe_lamost(sky, plan, chunk)[0],
+        "apogee_dr17": spectra.observe_apogee(sky, plan, chunk)[0],
+        "huang2023": external.observe_huang(sky, plan, chunk)[0],
+        "rave_dr5": TextRows(rave, len(rave_rows)),
+        "pastel": TextRows(pastel, len(pastel_rows)),
+        "vmp_papers": TextRows(vmp, len(vmp_rows)),
+        "andrae2023": TextRows(andrae, len(andrae_rows)),
+    }
+    return parts, extra
 
 
 def _write_gaia(
@@ -234,5 +209,6 @@ def _manifest(plan: SkyPlan, surveys: dict[str, dict], maps: list[str]) -> dict:
         "truth": {"file": "truth/truth.parquet", "rows": plan.rows, "epoch": 2016.0},
         "dust": maps,
         "extinction": stars.EXTINCTION,
+        "systematics": systematics.described(),
         "clusters": clusters,
     }

@@ -72,7 +72,7 @@ def _draw_kinds(sky: Columns, rng: np.random.Generator) -> None:
 
 def _draw_class(g0: NDArray, rng: np.random.Generator) -> NDArray[np.int8]:
     """Class of each star: giants dominate at the bright end, hot faint stars are absent there."""
-    giant = 0.05 + 0.35 * np.exp(-(g0 - G_BRIGHT) / 2.0)
+    giant = 0.075 + 0.35 * np.exp(-(g0 - G_BRIGHT) / 2.0)
     faint = 1.0 / (1.0 + np.exp(-(g0 - 14.5) / 0.6))
     edges = np.cumsum([giant, 0.010 * faint, 0.014 * faint], axis=0)
     u = rng.random(len(g0))

@@ -10,6 +10,7 @@ from stellarscale.simulate import observe, stars
 from stellarscale.simulate.files import record_array
 from stellarscale.simulate.gaia import parallax_error_mas
 from stellarscale.simulate.plan import Columns, SkyPlan
+from stellarscale.simulate.systematics import measured
 from stellarscale.simulate.text import arrow_text, decimal, numbered, words
 
 LAMOST_REPEATS = 0.04
@@ -50,7 +51,12 @@ LAMOST_DTYPE = np.dtype(
 LAMOST_UNITS = {"ra": "deg", "dec": "deg", "teff": "K", "teff_err": "K", "rv": "km/s", "rv_err": "km/s"}
 
 
-def _input_positions(star: Columns) -> tuple[NDArray, NDArray]:
+def field_stars(sky: Columns) -> NDArray[np.bool_]:
+    """Dwarfs and giants of the field: cluster members give no training labels, for their [Fe/H] is a test."""
+    return (sky["kind"] <= stars.DWARF) & (sky["cluster"] < 0)
+
+
+def input_positions(star: Columns) -> tuple[NDArray, NDArray]:
     """Positions of epoch J2000 from the input catalogues: spectrographs point, they do not measure."""
     return observe.displace(star["ra"], star["dec"], pmra=star["pmra"], pmdec=star["pmdec"], years=-16.0)
 
@@ -59,9 +65,11 @@ def observe_lamost(sky: Columns, plan: SkyPlan, chunk: int) -> tuple[NDArray, ND
     """Rows of the LRS stellar catalogue: A, F, G and K stars, bright ones first, some observed twice.
 
     The number is ``plan.lamost_targets``; the chance of a star falls off with a Gaussian about G = 13.5
-    (1.6 mag wide) and a declination above -10 deg is needed. Typical errors: 60 K, 0.10 and 0.07 dex,
-    growing with falling signal to noise. Repeats share ``uid`` and ``gaia_source_id`` and differ in
-    ``obsid``; two per cent of the rows have no parameters (-9999), one per cent no Gaia id.
+    (1.6 mag wide) and towards the Galactic plane (as sin|b|), is six times higher for a giant, and a
+    declination above -10 deg is needed: at 21 million stars about 580,000 dwarfs and 67,000 giants pass the
+    training cuts of paper I. The noise grows with falling signal to noise. Repeats share ``uid`` and
+    ``gaia_source_id`` and differ in ``obsid``; two per cent of the rows have no parameters (-9999), one per
+    cent no Gaia id.
 
     Returns
     -------
@@ -71,8 +79,9 @@ def observe_lamost(sky: Columns, plan: SkyPlan, chunk: int) -> tuple[NDArray, ND
         The true star of each row.
     """
     rng = plan.rng(chunk, "lamost")
-    fit = (sky["kind"] <= stars.DWARF) & (sky["teff_k"] > 3800.0) & (sky["teff_k"] < 8500.0) & (sky["dec"] > -10.0)
-    weight = np.exp(-0.5 * ((sky["mag_g"] - 13.5) / 1.6) ** 2) * fit
+    fit = field_stars(sky) & (sky["teff_k"] > 3800.0) & (sky["teff_k"] < 8500.0) & (sky["dec"] > -10.0)
+    weight = np.exp(-0.5 * ((sky["mag_g"] - 13.5) / 1.6) ** 2) * fit * np.sin(np.radians(np.abs(sky["b"])))
+    weight = weight * np.where(sky["kind"] == stars.GIANT, 6.0, 1.0)
     expected = plan.lamost_targets * len(weight) / plan.rows
     rows = observe.biased_choice(weight, expected, rng)
     again = rows[rng.random(len(rows)) < LAMOST_REPEATS]
@@ -97,7 +106,7 @@ def _lamost_targets(star: Columns, visit: NDArray, rng: np.random.Generator) -> 
     out["designation"] = numbered("J", star["star_id"], 18)
     out["obsdate"] = np.datetime_as_string((lmjd - 40588).astype("M8[D]")).astype("S10")
     out |= {"planid": b"MOCK01", "spid": rng.integers(1, 17, n), "fiberid": rng.integers(1, 251, n)}
-    ra, dec = _input_positions(star)
+    ra, dec = input_positions(star)
     out |= {"ra_obs": ra, "dec_obs": dec, "ra": ra, "dec": dec}
     out |= {"snru": 0.3 * snr_g, "snrg": snr_g, "snrr": 1.4 * snr_g, "snri": 1.6 * snr_g, "snrz": 1.2 * snr_g}
     out |= {"class": b"STAR", "subclass": _subclass(star["teff_k"]), "fibertype": b"Obj"}
@@ -116,10 +125,10 @@ def _lamost_parameters(star: Columns, snr: NDArray, rng: np.random.Generator) ->
     scale = np.hypot(0.8, 12.0 / snr)
     lost = rng.random(n) < LAMOST_LOST
     out = {}
-    for name, source, typical in (("teff", "teff_k", 60.0), ("logg", "logg", 0.10), ("feh", "fe_h", 0.07)):
-        value = star[source] + typical * scale * rng.standard_normal(n)
+    for name, parameter in (("teff", "teff_k"), ("logg", "logg"), ("feh", "fe_h")):
+        value, sigma = measured(star, "lamost_lrs_stellar", parameter, rng, worse=scale)
         out[name] = np.where(lost, -9999.0, np.round(value, 3))
-        out[f"{name}_err"] = np.where(lost, -9999.0, np.round(typical * scale * rng.uniform(0.8, 1.2, n), 3))
+        out[f"{name}_err"] = np.where(lost, -9999.0, np.round(sigma * rng.uniform(0.8, 1.2, n), 3))
     velocity = star["rv_kms"] + 5.0 * rng.standard_normal(n)
     out |= {"rv": np.where(lost, -9999.0, velocity), "rv_err": np.where(lost, -9999.0, 5.0 * scale)}
     out |= {"z": velocity / 299792.458, "z_err": 5.0 * scale / 299792.458}
@@ -181,7 +190,7 @@ def _apogee_targets(star: Columns, rng: np.random.Generator) -> dict:
     flag = np.select([rng.random(n) < 0.02, rng.random(n) < 0.02, rng.random(n) < 0.01], [1 << 9, 1 << 16, 1 << 3], 0)
     out: dict = {"APOGEE_ID": numbered("2M", star["star_id"], 16), "TELESCOPE": b"apo25m", "FIELD": b"MOCK"}
     out |= {"FILE": b"mock.fits", "TARGET_ID": numbered("apo25m.MOCK..2M", star["star_id"], 16)}
-    ra, dec = _input_positions(star)
+    ra, dec = input_positions(star)
     out |= {
         "RA": ra,
         "DEC": dec,
@@ -210,10 +219,10 @@ def _apogee_parameters(star: Columns, snr: NDArray, rng: np.random.Generator) ->
     failed = rng.random(n) < 0.03
     scale = np.hypot(0.8, 40.0 / snr)
     out: dict = {"VHELIO_AVG": star["rv_kms"] + 0.1 * rng.standard_normal(n)}
-    for name, source, typical in (("TEFF", "teff_k", 50.0), ("LOGG", "logg", 0.06), ("FE_H", "fe_h", 0.04)):
-        value = star[source] + typical * scale * rng.standard_normal(n)
+    for name, parameter in (("TEFF", "teff_k"), ("LOGG", "logg"), ("FE_H", "fe_h")):
+        value, sigma = measured(star, "apogee_dr17", parameter, rng, worse=scale)
         out[name] = np.where(failed, np.nan, value)
-        out[f"{name}_ERR"] = np.where(failed, np.nan, typical * scale * 0.7)
+        out[f"{name}_ERR"] = np.where(failed, np.nan, 0.7 * sigma)
     out |= {"M_H": out["FE_H"], "M_H_ERR": out["FE_H_ERR"], "FE_H_SPEC": out["FE_H"], "FE_H_FLAG": 0}
     alpha = np.where(failed, np.nan, np.clip(-0.2 * star["fe_h"], -0.1, 0.35))
     out |= {"ALPHA_M": alpha, "ALPHA_M_ERR": np.where(failed, np.nan, 0.02), "VMICRO": 1.2, "VSINI": np.nan}
@@ -243,7 +252,7 @@ def observe_rave(sky: Columns, plan: SkyPlan, chunk: int) -> tuple[dict[str, pa.
         The true star of each row.
     """
     rng = plan.rng(chunk, "rave")
-    fit = (sky["kind"] <= stars.DWARF) & (sky["dec"] < 5.0) & (sky["teff_k"] < 8000.0)
+    fit = field_stars(sky) & (sky["dec"] < 5.0) & (sky["teff_k"] < 8000.0)
     weight = fit * np.exp(-0.5 * ((sky["mag_g"] - 11.5) / 1.0) ** 2)
     rows = observe.biased_choice(weight, 0.01 * len(weight), rng)
     star, n = observe.select(sky, rows), len(rows)
@@ -252,14 +261,14 @@ def observe_rave(sky: Columns, plan: SkyPlan, chunk: int) -> tuple[dict[str, pa.
     lost = rng.random(n) < 0.02
     columns: dict[str, pa.Array | pa.Scalar] = {"RAVE_OBS_ID": arrow_text(numbered("MOCK_", star["star_id"], 12))}
     columns |= {"RAVEID": arrow_text(numbered("J", star["star_id"], 15))}
-    ra, dec = _input_positions(star)
+    ra, dec = input_positions(star)
     columns |= {"RAdeg": decimal(ra, 6), "DEdeg": decimal(dec, 6)}
     columns |= {"HRV": decimal(star["rv_kms"] + 1.5 * rng.standard_normal(n), 3), "eHRV": pa.scalar("1.5")}
     scale = np.hypot(0.8, 25.0 / snr)
-    for name, source, typical in (("Teff", "teff_k", 90.0), ("logg", "logg", 0.18), ("Met", "fe_h", 0.13)):
-        value = star[source] + typical * scale * rng.standard_normal(n)
+    for name, parameter in (("Teff", "teff_k"), ("logg", "logg"), ("Met", "fe_h")):
+        value, sigma = measured(star, "rave_dr5", parameter, rng, worse=scale)
         columns[f"{name}_K"] = decimal(value, 3, missing=lost)
         columns[f"{name}_N_K"] = decimal(value, 3, missing=lost)
-        columns[f"e{name}_K"] = decimal(typical * scale, 3, missing=lost)
+        columns[f"e{name}_K"] = decimal(sigma, 3, missing=lost)
     columns |= {"SNR_K": decimal(snr, 3), "Algo_Conv_K": pa.array(quality.astype(np.int64))}
     return {name: columns[name] for name in RAVE_COLUMNS}, rows

@@ -82,7 +82,7 @@ class FitsTable:
     def columns(self) -> tuple[NativeColumn, ...]:
         return tuple(NativeColumn(field.name, field.dtype, field.unit) for field in self.fields)
 
-    def batches(self, wanted: Mapping[str, pa.DataType], batch_rows: int) -> Iterator[pa.Table]:
+    def batches(self, wanted: Mapping[str, pa.DataType], batch_rows: int, *, threads: int = 1) -> Iterator[pa.Table]:
         """Tables of the wanted columns, ``batch_rows`` rows each but the last (see ``surveys.native``)."""
         fields = [self._field(name) for name in wanted]
         with open_bytes(self.path) as stream:

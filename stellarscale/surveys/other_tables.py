@@ -29,7 +29,7 @@ class ParquetTable:
     rows: int
     format: str = "parquet"
 
-    def batches(self, wanted: Mapping[str, pa.DataType], batch_rows: int) -> Iterator[pa.Table]:
+    def batches(self, wanted: Mapping[str, pa.DataType], batch_rows: int, *, threads: int = 1) -> Iterator[pa.Table]:
         """Tables of the wanted columns, ``batch_rows`` rows each but the last (see ``surveys.native``)."""
         for column in self.columns:
             if column.name in wanted and column.dtype.startswith(("list", "fixed_size_list", "struct", "map")):
@@ -42,7 +42,7 @@ class ParquetTable:
         try:
             # pre_buffer would hold whole row groups, whose size the writer chose
             with pq.ParquetFile(self.path, pre_buffer=False) as file:
-                batches = file.iter_batches(batch_rows, columns=list(wanted))
+                batches = file.iter_batches(batch_rows, columns=list(wanted), use_threads=threads > 1)
                 yield from rebatch((pa.Table.from_batches([batch]) for batch in batches), batch_rows)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError("the Parquet file cannot be read", where=self.path, seen=error) from error
@@ -75,7 +75,7 @@ class VoTable:
     def rows(self) -> int:
         return len(self.data)
 
-    def batches(self, wanted: Mapping[str, pa.DataType], batch_rows: int) -> Iterator[pa.Table]:
+    def batches(self, wanted: Mapping[str, pa.DataType], batch_rows: int, *, threads: int = 1) -> Iterator[pa.Table]:
         """Tables of the wanted columns, ``batch_rows`` rows each but the last (see ``surveys.native``)."""
         fields = {column.name: id_ for column, id_ in zip(self.columns, self.data.dtype.names, strict=True)}
         for first in range(0, self.rows, batch_rows):

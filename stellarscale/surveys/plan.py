@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from stellarscale.errors import SchemaError
+from stellarscale.errors import ConfigError, SchemaError
 from stellarscale.flags import COLUMN
 from stellarscale.schema import (
     DTYPES,
@@ -64,6 +65,56 @@ def column_names(schema: SurveySchema, mapping: Mapping) -> tuple[str, ...]:
     if schema.position.placeholder:
         names += [name for name in (schema.position.ra, schema.position.dec) if name not in names]
     return tuple(names)
+
+
+def chosen_columns(schema: SurveySchema, available: Sequence[str], chosen: Sequence[str]) -> tuple[str, ...]:
+    """Of the canonical columns that the files can give, those to import; all of them when none is chosen.
+
+    What the sky needs comes along unasked: id, position, motion and epoch, and what the schema requires.
+
+    Raises
+    ------
+    ConfigError
+        If a chosen column is not one that the schema declares and keeps (the nearest name is told), or one that
+        the files cannot give.
+    """
+    if not chosen:
+        return tuple(available)
+    check_names(schema, chosen)
+    absent = [name for name in chosen if name not in {*available, COLUMN}]
+    if absent:
+        raise ConfigError(
+            f"columns chosen of survey {schema.name} are not in its files",
+            where="columns to import",
+            seen=", ".join(absent),
+            needed=f"some of: {', '.join(available)}",
+        )
+    always = {schema.id, schema.position.ra, schema.position.dec, schema.epoch.column}
+    always |= {schema.motion.pmra, schema.motion.pmdec} if schema.motion else set()
+    always |= {name for name, column in schema.columns.items() if column.required}
+    return tuple(name for name in available if name in always or name in chosen)
+
+
+def check_names(schema: SurveySchema, chosen: Sequence[str]) -> None:
+    """Raise :class:`ConfigError` if a column to import is not one that the schema declares and keeps."""
+    kept = [name for name, column in schema.columns.items() if column.keep]
+    for name in chosen:
+        if name not in {*kept, schema.position.ra, schema.position.dec, COLUMN}:
+            raise _no_such_column(name, schema, kept)
+
+
+def _no_such_column(name: str, schema: SurveySchema, kept: Sequence[str]) -> ConfigError:
+    near = difflib.get_close_matches(name, kept, n=1, cutoff=0.5)
+    causes = [f"did you mean {near[0]!r}?"] if near else []
+    if name in schema.columns:
+        causes.insert(0, "it is read for other columns and flags only, and never stored")
+    return ConfigError(
+        f"survey {schema.name} has no such column to import",
+        where="columns to import",
+        seen=repr(name),
+        needed=f"some of: {', '.join(kept)}",
+        cause="; ".join(causes) or None,
+    )
 
 
 def canonical_schema(schema: SurveySchema, columns: Sequence[str]) -> pa.Schema:

@@ -17,16 +17,20 @@ from stellarscale.surveys.cells import Cells, Value, valid_of
 
 def apply_rules(rules: Iterable[QualityRule], values: dict[str, Value], flags: NDArray[np.int32]) -> None:
     """Apply rules in order to a table's values, in place, to the rows where all its conditions hold."""
+    encoded: dict[str, Value] = {}  # flag strings repeat: each column is encoded once, each distinct one tested once
     for rule in rules:
-        hit = holds(rule.when[0], values[rule.when[0].column])
-        for condition in rule.when[1:]:
-            hit = hit & holds(condition, values[condition.column])
+        hit = np.ones(len(flags), np.bool_)
+        for condition in rule.when:
+            if condition.column not in encoded:
+                encoded[condition.column] = _encoded(values[condition.column])
+            hit &= holds(condition, encoded[condition.column])
         if not hit.any():
             continue
         flags[hit] |= int(Flag[rule.flag])
         for name in rule.blank:
             if name in values:
                 values[name] = _blank(values[name], hit)
+                encoded.pop(name, None)
 
 
 def holds(condition: Condition, value: Value) -> NDArray[np.bool_]:
@@ -61,7 +65,7 @@ def _number_holds(condition: Condition, values: NDArray) -> NDArray[np.bool_]:
 
 
 def _string_holds(condition: Condition, value: pa.Array) -> NDArray[np.bool_]:
-    encoded = value.dictionary_encode()  # flag strings repeat: test each distinct one once
+    encoded = value.dictionary_encode()  # at no cost where it is that already
     words = encoded.dictionary
     if condition.equals is not None:
         hit = pc.equal(words, str(condition.equals))
@@ -74,6 +78,10 @@ def _string_holds(condition: Condition, value: pa.Array) -> NDArray[np.bool_]:
         raise ConfigError("the test does not suit a column of strings", where=f"quality rule on {condition.column}")
     table = np.append(hit.to_numpy(zero_copy_only=False).astype(np.bool_), False)
     return table[encoded.indices.fill_null(len(words)).to_numpy()]
+
+
+def _encoded(value: Value) -> Value:
+    return value if isinstance(value, Cells) else value.dictionary_encode()
 
 
 def _blank(value: Value, hit: NDArray[np.bool_]) -> Value:

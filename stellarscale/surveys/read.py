@@ -7,14 +7,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from stellarscale.errors import RowCountError, SchemaError
 from stellarscale.schema import SurveySchema
 from stellarscale.surveys.canonical import REJECTS, CanonicalBatch, canonical_batch
 from stellarscale.surveys.fits_table import open_fits
+from stellarscale.surveys.in_order import in_order
 from stellarscale.surveys.mapping import match_columns
 from stellarscale.surveys.native import Source, open_bytes
 from stellarscale.surveys.other_tables import open_parquet, open_votable
-from stellarscale.surveys.plan import canonical_schema, column_names, make_plan
+from stellarscale.surveys.plan import canonical_schema, chosen_columns, column_names, make_plan
 from stellarscale.surveys.text_layout import find_layout
 from stellarscale.surveys.text_table import TextTable
 
@@ -22,6 +25,7 @@ __all__ = [
     "REJECTS",
     "CanonicalBatch",
     "canonical_schema",
+    "chosen_columns",
     "describe",
     "inspect",
     "open_source",
@@ -75,6 +79,7 @@ def read_batches(
     *,
     batch_rows: int = 500_000,
     first_id: int = 0,
+    threads: int = 1,
 ) -> Iterator[CanonicalBatch]:
     """Read a file as canonical batches; ``batch_rows``, not the file, bounds memory (VOTable excepted).
 
@@ -86,6 +91,8 @@ def read_batches(
         Rows per batch; all but the last have exactly this many, counting rejects.
     first_id : int
         Number, across all files, of this file's first row.
+    threads : int
+        Threads that work on the file; the batches do not depend on it.
 
     Yields
     ------
@@ -101,9 +108,18 @@ def read_batches(
     source = open_source(path, schema)
     plan = make_plan(source, schema, match_columns(source, schema), columns)
     row = 0
-    for native in source.batches(plan.native_types(), batch_rows):
-        yield canonical_batch(native, plan, path=path, first_row=row, first_id=first_id + row)
-        row += native.num_rows
+
+    def placed() -> Iterator[tuple[int, pa.Table]]:
+        nonlocal row
+        for native in source.batches(plan.native_types(), batch_rows, threads=threads):
+            yield row, native
+            row += native.num_rows
+
+    def canonical(item: tuple[int, pa.Table]) -> CanonicalBatch:
+        first_row, native = item
+        return canonical_batch(native, plan, path=path, first_row=first_row, first_id=first_id + first_row)
+
+    yield from in_order(canonical, placed(), threads)
     if source.rows is not None and row != source.rows:
         raise RowCountError(
             "the file gave another number of rows than it states", where=path, seen=row, needed=source.rows

@@ -1,13 +1,11 @@
-"""Text tables parsed by pyarrow in blocks of bounded size, several at once on threads, in file order."""
+"""Text tables parsed by pyarrow in blocks of bounded size, on threads when they are wanted, in file order."""
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -16,10 +14,11 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from stellarscale.errors import InputError
+from stellarscale.surveys.in_order import in_order
 from stellarscale.surveys.native import NativeColumn, open_bytes, rebatch
 from stellarscale.surveys.text_layout import Layout
 
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -40,30 +39,17 @@ class TextTable:
     def columns(self) -> tuple[NativeColumn, ...]:
         return self.layout.columns
 
-    def batches(self, wanted: Mapping[str, pa.DataType], batch_rows: int) -> Iterator[pa.Table]:
+    def batches(self, wanted: Mapping[str, pa.DataType], batch_rows: int, *, threads: int = 1) -> Iterator[pa.Table]:
         """Parse the wanted columns; a value that does not parse is an InputError with line, column, value."""
-        return rebatch(self._tables(wanted), batch_rows)
+        return rebatch(self._tables(wanted, threads), batch_rows)
 
-    def _tables(self, wanted: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
+    def _tables(self, wanted: Mapping[str, pa.DataType], threads: int) -> Iterator[pa.Table]:
         parser = _Parser(self, dict(wanted))
-        workers = pa.cpu_count()
-        running: deque[tuple[bytes, Future[pa.Table]]] = deque()
-        line = self.layout.skip_lines + 1
-        with open_bytes(self.path) as stream, ThreadPoolExecutor(workers) as pool:
+        with open_bytes(self.path) as stream:
             for _ in range(self.layout.skip_lines):
                 stream.readline()
-            blocks = _whole_lines(stream, self.block_bytes)
-            for block in itertools.chain(blocks, [b""] * workers):  # the empty ones let the last blocks out
-                if block:
-                    running.append((block, pool.submit(parser.parse, block)))
-                if running and (len(running) > workers or not block):
-                    text, future = running.popleft()
-                    try:
-                        table = future.result()
-                    except pa.ArrowInvalid as error:
-                        parser.explain(text, first_line=line, error=error)
-                    line += text.count(b"\n")
-                    yield table
+            blocks = _placed(_whole_lines(stream, self.block_bytes))
+            yield from in_order(parser.parse_block, blocks, threads)
 
 
 @dataclass(frozen=True)
@@ -71,9 +57,16 @@ class _Parser:
     table: TextTable
     wanted: dict[str, pa.DataType]
 
-    def parse(self, block: bytes, columns: Mapping[str, pa.DataType] | None = None) -> pa.Table:
-        """One block of whole lines as a table of the wanted columns, or of the given ones."""
-        columns = self.wanted if columns is None else columns
+    def parse_block(self, placed: tuple[int, bytes]) -> pa.Table:
+        """The wanted columns of a block of whole lines that comes with its place, in bytes below the header."""
+        place, block = placed
+        try:
+            return self.parse(block, self.wanted)
+        except pa.ArrowInvalid as error:
+            self.explain(block, first_line=self._line_at(place), error=error)
+
+    def parse(self, block: bytes, columns: Mapping[str, pa.DataType]) -> pa.Table:
+        """One block of whole lines as a table of some columns; the others are not converted."""
         names = self.names
         if block.isspace():
             return pa.table({name: pa.nulls(0, dtype) for name, dtype in columns.items()})
@@ -91,7 +84,7 @@ class _Parser:
             ),
         )
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Unique names for pyarrow; a repeated name is never among the wanted ones."""
         names = [column.name for column in self.table.columns]
@@ -122,9 +115,27 @@ class _Parser:
             cause="another column or release than the schema means, or a null sentinel it does not list",
         ) from error
 
+    def _line_at(self, place: int) -> int:
+        """Number of a block's first line; the file is read again, so that good files are not counted through."""
+        line = self.table.layout.skip_lines + 1
+        with open_bytes(self.table.path) as stream:
+            for _ in range(self.table.layout.skip_lines):
+                stream.readline()
+            while passed := stream.read(min(place, self.table.block_bytes)):
+                line += passed.count(b"\n")
+                place -= len(passed)
+        return line
+
     def _row_of(self, value: str, block: bytes, name: str) -> int:
         values = self.parse(block, {name: pa.binary()}).column(0)
         return max(0, pc.index(pc.ascii_trim_whitespace(values.cast(pa.string())), value).as_py())
+
+
+def _placed(blocks: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
+    place = 0
+    for block in blocks:
+        yield place, block
+        place += len(block)
 
 
 def _whole_lines(stream: BinaryIO, block_bytes: int) -> Iterator[bytes]:
@@ -135,7 +146,7 @@ def _whole_lines(stream: BinaryIO, block_bytes: int) -> Iterator[bytes]:
         if not cut:
             rest += chunk
             continue
-        yield rest + chunk[:cut]
+        yield b"".join((rest, memoryview(chunk)[:cut]))
         rest = chunk[cut:]
     if rest.strip():
         yield rest

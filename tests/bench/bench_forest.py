@@ -2,24 +2,33 @@
 
 The forest is trained on the spot on mock photometry: ``--distinct`` trees, listed again until there are
 ``--trees`` (the packed arrays hold every copy separately, so their memory is that of the whole forest).
+
+``--predictions 63000000`` also times a whole survey: partitions of stars, each star predicted by three forests
+(temperature, metallicity, gravity), mean and spread, on worker threads as a run has them. To hold it to two
+cores, start it under ``taskset -c 0,1``.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import json
+import os
 import platform
 import resource
 import statistics
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 N_FEATURES = 15
 TOLERANCE = 1e-6  # of the label's unit
+N_LABELS = 3
+DISTINCT_PARTITIONS = 4  # predicted over and over, so that making the mock stars costs neither time nor memory
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -35,6 +44,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--missing", type=float, default=0.0, help="share of feature values that are NaN")
     parser.add_argument("--repeats", type=int, default=5, help="pairs of timings")
     parser.add_argument("--jobs", type=int, default=2, help="threads that train the forest")
+    parser.add_argument("--predictions", type=int, default=0, help="also time this many, three per star")
+    parser.add_argument("--partition-rows", type=int, default=250_000, help="stars of a partition")
+    parser.add_argument("--threads", type=int, default=2, help="worker threads that take partitions")
     parser.add_argument("--quick", action="store_true", help="a small forest and one pair")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
@@ -57,22 +69,26 @@ def build(options: argparse.Namespace) -> tuple[Any, str, float]:
     """A scikit-learn forest of ``--trees`` trees, what trained it, and the seconds that took."""
     from sklearn.ensemble import RandomForestRegressor
 
-    from stellarscale.models.fit import ForestConfig, fit_estimator
+    trainer, settings = RandomForestRegressor, {}
+    if importlib.util.find_spec("sklearnex"):
+        from sklearnex.ensemble import RandomForestRegressor as trainer
 
-    config = ForestConfig(
-        n_estimators=min(options.distinct, options.trees),
+        settings["max_bins"] = 1024
+    x, y = mock_stars(options.train_rows, seed=1)
+    started = time.perf_counter()
+    distinct = trainer(
+        min(options.distinct, options.trees),
         max_features=1 / 3,
         max_depth=options.depth,
-        oob_score=False,
         n_jobs=options.jobs,
+        random_state=0,
+        **settings,
     )
-    started = time.perf_counter()
-    fitted, backend = fit_estimator(*mock_stars(options.train_rows, seed=1), config=config)
-    members = list(fitted.estimators_)
+    members = list(distinct.fit(x.astype(np.float64), y).estimators_)
     forest = RandomForestRegressor(n_estimators=options.trees, n_jobs=1)
     forest.estimators_ = [members[k % len(members)] for k in range(options.trees)]
     forest.n_features_in_, forest.n_outputs_ = N_FEATURES, 1
-    return forest, backend, time.perf_counter() - started
+    return forest, trainer.__module__.partition(".")[0], time.perf_counter() - started
 
 
 def timed(function: Any, x: np.ndarray) -> tuple[float, float]:
@@ -89,6 +105,44 @@ def largest_difference(forest: Any, ours: Any, x: np.ndarray) -> float:
     return max(float(np.abs(mean - forest.predict(x)).max()), float(np.abs(std - trees.std(axis=0)).max()))
 
 
+def stars(n_rows: int, options: argparse.Namespace, seed: int) -> np.ndarray:
+    """Features of mock stars, with missing values where asked for."""
+    x, _ = mock_stars(n_rows, seed)
+    x[np.random.default_rng(3).random(x.shape) < options.missing] = np.nan
+    return x
+
+
+def survey(packed: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """Time ``--predictions`` of three forests of their own memory, partition by partition, on worker threads."""
+    from stellarscale.kernels.forest import predict
+
+    copies = [
+        dataclasses.replace(packed, nodes=packed.nodes.copy(), leaf_values=packed.leaf_values.copy())
+        for _ in range(N_LABELS)
+    ]
+    partitions = [stars(options.partition_rows, options, seed=10 + k) for k in range(DISTINCT_PARTITIONS)]
+    n_partitions = -(-options.predictions // (N_LABELS * options.partition_rows))
+
+    def predict_one(number: int) -> int:
+        x = partitions[number % DISTINCT_PARTITIONS]
+        return sum(int(np.isfinite(np.add(*predict(forest, x))).sum()) for forest in copies)
+
+    predict(packed, partitions[0][:1000])
+    wall, processor = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(options.threads) as pool:
+        done = sum(pool.map(predict_one, range(n_partitions)))
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    return {
+        "survey_predictions": done,
+        "survey_partitions": n_partitions,
+        "survey_threads": options.threads,
+        "survey_cores": len(os.sched_getaffinity(0)),
+        "survey_seconds": round(wall, 1),
+        "survey_processor_seconds": round(processor, 1),
+        "survey_per_second_and_thread": round(done / wall / options.threads),
+    }
+
+
 def compare(options: argparse.Namespace) -> dict[str, Any]:
     """Build, check equality, then time in pairs."""
     import numba
@@ -99,8 +153,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
 
     forest, backend, seconds = build(options)
     packed = pack(forest)
-    x, _ = mock_stars(options.rows, seed=2)
-    x[np.random.default_rng(3).random(x.shape) < options.missing] = np.nan
+    x = stars(options.rows, options, seed=2)
     peer, ours = forest.predict, lambda rows: predict(packed, rows)
     difference = largest_difference(forest, ours, x[:4000])
     pairs = [(timed(peer, x), timed(ours, x)) for _ in range(options.repeats)]
@@ -108,6 +161,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         name: statistics.median(options.rows / pair[side][0] for pair in pairs)
         for side, name in enumerate(("sklearn", "stellarscale"))
     }
+    whole = survey(packed, options) if options.predictions else {}
     return {
         "trees": packed.n_trees,
         "distinct_trees": min(options.distinct, options.trees),
@@ -123,6 +177,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         "ratio_wall": round(statistics.median(peer[0] / own[0] for peer, own in pairs), 2),
         "ratio_processor": round(statistics.median(peer[1] / own[1] for peer, own in pairs), 2),
         "ratio_wall_each": [round(peer[0] / own[0], 2) for peer, own in pairs],
+        **whole,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "versions": {
             "python": platform.python_version(),
@@ -141,7 +196,7 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(result))
     else:
         for name, value in result.items():
-            print(f"{name:20s} {value}")
+            print(f"{name:28s} {value}")
     return 0 if result["equal"] else 1
 
 

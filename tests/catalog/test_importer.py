@@ -237,6 +237,33 @@ def test_values_units_and_properties_reach_the_catalogue(tmp_path: Path) -> None
     assert {row["source_id"]: row["mag"] for row in rows_of(catalog)} == mags
 
 
+def test_chosen_columns_are_the_catalogues_only_ones(tmp_path: Path) -> None:
+    paths = write_files(tmp_path / "in", [random_table(50, 1).append_column("snr", pa.array(np.arange(50.0)))])
+    schema = survey(columns=COLUMNS | {"snr": {"native": ["snr"]}})
+    whole = import_files(paths, schema, tmp_path / "whole", ImportConfig(max_rows=20))
+    few = import_files(paths, schema, tmp_path / "few", ImportConfig(max_rows=20, columns=("snr",)))
+    assert few.rows_out == whole.rows_out
+    chosen, everything = open_stored(tmp_path / "few"), open_stored(tmp_path / "whole")
+    assert chosen.schema.names == ["_healpix_29", "source_id", "ra", "dec", "snr", "quality_flags"]
+    without = [{name: value for name, value in row.items() if name != "mag"} for row in rows_of(everything)]
+    assert rows_of(chosen) == without
+
+
+def test_a_resume_wants_the_same_columns_however_they_were_named(tmp_path: Path) -> None:
+    paths = write_files(tmp_path / "in", [random_table(50, 1)])
+    prepare_output(plan_import(paths, SCHEMA, ImportConfig(columns=("source_id",))), tmp_path / "out")
+    with pytest.raises(CatalogError, match="interrupted import"):
+        import_files(paths, SCHEMA, tmp_path / "out")
+    assert import_files(paths, SCHEMA, tmp_path / "out", ImportConfig(columns=("dec", "ra"))).rows_out == 50
+
+
+def test_an_unknown_column_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    paths = write_files(tmp_path / "in", [random_table(50, 1)])
+    with pytest.raises(ConfigError, match=r"no such column.*'magg'.*did you mean 'mag'"):
+        import_files(paths, SCHEMA, tmp_path / "out", ImportConfig(columns=("magg",)))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_rows_without_ids_or_positions_get_them_across_files(tmp_path: Path, kind: str) -> None:
     nameless = survey(

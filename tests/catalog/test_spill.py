@@ -201,20 +201,6 @@ def test_threads_change_nothing(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in (again / "000000").iterdir()} == before
 
 
-def test_few_batches_are_alive_at_once() -> None:
-    taken = 0
-
-    def items() -> Iterator[int]:
-        nonlocal taken
-        for number in range(20):
-            taken += 1
-            yield number
-
-    for done, result in enumerate(spill._in_order(lambda number: number * number, items(), 2)):
-        assert result == done * done
-        assert taken - done <= 3
-
-
 def _failing(error: Exception) -> Any:
     def reader(*arguments: Any, **options: Any) -> Iterator[CanonicalBatch]:
         yield next(read_batches(*arguments, **options))

@@ -95,6 +95,15 @@ def test_row_groups_codecs_and_encodings(tmp_path):
     assert by_name["_healpix_29"].statistics.min == PART.column("_healpix_29")[0].as_py()
 
 
+def test_main_ids_that_are_strings_have_no_dictionary(tmp_path):
+    field = pa.field("designation", pa.string(), metadata={b"ucd": b"meta.id;meta.main"})
+    table = pa.table([[f"star {i}" for i in range(50)], ["a"] * 50], schema=pa.schema([field, ("code", pa.string())]))
+    write_table(tmp_path / "ids.parquet", table)
+    group = pq.read_metadata(tmp_path / "ids.parquet").row_group(0)
+    assert ["RLE_DICTIONARY" in group.column(i).encodings for i in range(2)] == [False, True]
+    assert pq.read_table(tmp_path / "ids.parquet").to_pylist() == table.to_pylist()
+
+
 def test_spectra_and_stamps_are_written_as_vectors(tmp_path):
     rows, width = PART.num_rows, 11
     flux = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(rows * width, dtype=np.float32)), width)

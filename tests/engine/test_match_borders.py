@@ -1,4 +1,4 @@
-"""Only the right rows across a border that may have a partner are read; the result is that of reading them all."""
+"""Reading only the columns and row groups that a match needs gives the result of reading everything."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from reference.mock_catalog import mock_table, write_mock
 
+from stellarscale.catalog.gather import read_rest
 from stellarscale.catalog.layout import pixel_path
-from stellarscale.catalog.reader import open_stored, read_pixel, read_ranges
+from stellarscale.catalog.reader import open_stored, read_columns, read_pixel
 from stellarscale.catalog.subset import parse_subset
 from stellarscale.config import MatchStep
 from stellarscale.engine import tasks
@@ -38,8 +39,8 @@ def moved(table: pa.Table, step_deg: float) -> pa.Table:
 def pair(request, tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp(request.param)
     table = mock_table(700, seed=4, patch=PLACES[request.param])
-    write_mock(folder / "left", table, max_rows=170)
-    write_mock(folder / "right", moved(table, 5e-3), max_rows=120)
+    write_mock(folder / "left", table, max_rows=170, row_group_rows=23)
+    write_mock(folder / "right", moved(table, 5e-3), max_rows=120, row_group_rows=17)
     return folder / "left", folder / "right"
 
 
@@ -74,15 +75,34 @@ def test_a_subset_of_the_left_rows_has_the_partners_of_reading_the_whole_ring(pa
         assert tasks.match_pixel(task, pixel)["rows_out"] == tasks.matched_table(task, pixel, left).num_rows
 
 
-def test_few_rows_across_the_border_are_read(pair, tmp_path):
-    task = task_of(pair, tmp_path, radius_arcsec=30.0)
-    right = open_stored(pair[1])
-    rows = {"ring": 0, "chosen": 0}
-    for pixel in open_stored(pair[0]).pixels:
-        ring = healpix.ring_around(pixel.order, pixel.ipix, task.margin_arcsec)
-        chosen = tasks._partners_across(task, pixel, read_pixel(open_stored(pair[0]), pixel))
-        inside = chosen[(chosen[:, 0] >= pixel.first) & (chosen[:, 0] < pixel.last)]
-        assert len(inside) == 0
-        rows["ring"] += read_ranges(right, ring, columns=[]).num_rows
-        rows["chosen"] += read_ranges(right, chosen, columns=[]).num_rows
-    assert 0 < rows["chosen"] < rows["ring"]
+@pytest.mark.parametrize("size_deg", [0.0, 0.2])
+def test_of_few_partners_only_their_row_groups_are_read(pair, tmp_path, monkeypatch, size_deg):
+    stars = read_columns(open_stored(pair[1]), ["ra", "dec"])
+    middle = stars.slice(stars.num_rows // 2, 1)
+    ra, dec = (middle[name][0].as_py() for name in ("ra", "dec"))
+    write_mock(tmp_path / "few", moved(mock_table(3, patch=(ra, dec, size_deg)), 0.0))
+    task = task_of((pair[1], tmp_path / "few"), tmp_path / "out", radius_arcsec=300.0)
+    read = []
+    monkeypatch.setattr(tasks, "read_rest", lambda *arguments: read.append(read_rest(*arguments)) or read[-1])
+    matched = sum(tasks.match_pixel(task, pixel)["matched"] for pixel in open_stored(pair[1]).pixels)
+    assert matched > 0
+    assert matched <= sum(rest.num_rows for rest, _ in read[::2]) < stars.num_rows / 4
+
+
+def test_nothing_is_read_of_a_partition_where_the_right_catalogue_is_empty(pair, tmp_path, monkeypatch):
+    write_mock(tmp_path / "far", mock_table(20, patch=(200.0, -40.0, 1.0)))
+    task = task_of((pair[0], tmp_path / "far"), tmp_path / "out", radius_arcsec=30.0)
+    monkeypatch.setattr(tasks, "read_pixel", lambda *_, **__: pytest.fail("the left rows were read"))
+    left = open_stored(pair[0])
+    records = [tasks.match_pixel(task, pixel) for pixel in left.pixels]
+    assert sum(record["rows_in"] for record in records) == left.num_rows
+    assert {(record["matched"], record["rows_out"], record["checksum"]) for record in records} == {(0, 0, "")}
+
+
+def test_unmatched_rows_stay_where_the_right_catalogue_is_empty(pair, tmp_path):
+    write_mock(tmp_path / "far", mock_table(20, patch=(200.0, -40.0, 1.0)))
+    task = task_of((pair[0], tmp_path / "far"), tmp_path / "out", radius_arcsec=30.0, how="left")
+    left = open_stored(pair[0])
+    records = [tasks.match_pixel(task, pixel) for pixel in left.pixels]
+    assert sum(record["rows_out"] for record in records) == left.num_rows
+    assert sum(record["matched"] for record in records) == 0

@@ -26,9 +26,11 @@ from stellarscale.catalog.verify import verify
 from stellarscale.catalog.writer import WriteOptions, finish_catalog
 from stellarscale.config import Band, FeatureConfig, ForestSettings, Label, MatchStep, ModelSpec, Output, Training
 from stellarscale.engine import tasks
+from stellarscale.engine.growing import GrowTask, grow_group, plan_groups
 from stellarscale.engine.matchplan import match_config, match_margin_arcsec
-from stellarscale.engine.training import TrainTask, train_one
-from stellarscale.errors import CatalogError, InputError, ModelError
+from stellarscale.engine.sampling import SampleTask, TrainingSource, build_sample
+from stellarscale.engine.training import FinishTask, finish_model
+from stellarscale.errors import CatalogError, ModelError
 from stellarscale.partition.predict import PredictConfig
 from stellarscale.products.steps import pixel_record
 from stellarscale.schema import load_product, load_survey
@@ -200,25 +202,24 @@ def test_training_rows_are_those_with_input_and_label(training_root, table):
 @pytest.fixture(scope="module")
 def model(training_root, tmp_path_factory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("models")
-    record = train_one(TrainTask(training_root, out, TRAINING, None, 3, 1), TRAINING.models[0])
-    return out / "fe_h.npz", record
+    spec = TRAINING.models[0]
+    sources = (TrainingSource("labels", "train", training_root),)
+    sample = build_sample(SampleTask(sources, out, TRAINING, None, 3, None, ("ra", "dec")), spec)
+    grown = GrowTask(out, TRAINING, 3)
+    groups = plan_groups(grown, spec, sample["n_train"])
+    for group in groups:
+        grow_group(grown, group)
+    return out / "fe_h.npz", finish_model(FinishTask(grown, {spec.name: tuple(groups)}), spec)
 
 
 def test_a_model_is_trained_by_hand(model, training_root):
     path, record = model
     assert path.is_file()
     assert record["n_train"] + record["n_test"] == record["rows_in"] == open_stored(training_root).num_rows
-    held_out = pq.read_table(path.with_name("fe_h_held_out.parquet"))
-    assert held_out.num_rows == record["n_test"]
-    assert np.isfinite(held_out["prediction"].to_numpy()).all()
+    evaluated = pq.read_table(path.with_name("fe_h_evaluated.parquet"))
+    assert evaluated.num_rows == record["n_test"]
+    assert np.isfinite(evaluated["prediction"].to_numpy()).all()
     assert record["importances"] == [1.0]
-
-
-def test_too_few_stars_are_told(training_root, tmp_path):
-    strict = TRAINING.model_copy(update={"min_stars": 10_000})
-    with pytest.raises(InputError, match=r"too few stars.*model fe_h.*training\.min_stars"):
-        train_one(TrainTask(training_root, tmp_path, strict, None, 3, 1), TRAINING.models[0])
-    assert list(tmp_path.iterdir()) == []
 
 
 def predict_task(root: Path, out: Path, path: Path, digest: str) -> tasks.PredictTask:

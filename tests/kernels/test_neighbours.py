@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stellarscale.kernels import healpix
-from stellarscale.kernels.neighbours import beside_any, interleave, neighbours
+from stellarscale.kernels.neighbours import interleave, neighbours
 
 
 @pytest.mark.parametrize("order", range(7))
@@ -38,16 +38,6 @@ def test_no_pixels_have_no_neighbours():
 def test_interleaving_puts_the_bits_of_x_below_those_of_y(x, y):
     expected = int("".join(f"{b}{a}" for a, b in zip(f"{x:029b}", f"{y:029b}", strict=True)), 2)
     assert interleave(np.array([x]), np.array([y])).tolist() == [expected]
-
-
-@given(order=st.integers(0, 4), seed=st.integers(0, 10_000), rows=st.integers(0, 30))
-def test_cells_beside_rows_are_those_of_a_plain_loop(order, seed, rows):
-    rng = np.random.default_rng(seed)
-    cells = np.unique(rng.integers(0, 12 << (2 * order), 20))
-    keys = np.sort(rng.integers(0, healpix.PIXELS_29, rows))
-    taken = set((keys >> (2 * (29 - order))).tolist())
-    around = [{cell, *healpy.get_all_neighbours(1 << order, cell, nest=True).tolist()} for cell in cells.tolist()]
-    assert beside_any(order, cells, keys).tolist() == [bool(taken & near) for near in around]
 
 
 def random_place(rng, rows):

@@ -7,7 +7,7 @@ import pytest
 from stellarscale.config import FeatureConfig
 from stellarscale.errors import SchemaError
 from stellarscale.flags import Flag
-from stellarscale.partition.features import add_features, failed_cuts, feature_names, matrix
+from stellarscale.partition.features import add_features, failed_cuts, feature_names, matrix, needed_columns
 
 CONFIG = FeatureConfig.model_validate(
     {
@@ -126,6 +126,18 @@ def test_maps_are_used_where_the_job_names_them():
     assert result["g_0"].to_pylist()[0] == pytest.approx(10 - 0.3 * 2.364, abs=1e-5)
     with pytest.raises(SchemaError, match="no E\\(B-V\\) was handed over"):
         add_features(stars(), config)
+
+
+def test_the_needed_columns_are_enough_and_none_is_spare():
+    table = stars(plx_err=[0.1, 20.0])
+    needed = needed_columns(CONFIG)
+    few, whole = add_features(table.select(needed), CONFIG), add_features(table, CONFIG)
+    names = [*feature_names(CONFIG), "class_code"]
+    assert few.select(names).equals(whole.select(names))
+    assert failed_cuts(few, CONFIG, training=True).keys() == failed_cuts(whole, CONFIG, training=True).keys()
+    for name in needed:
+        with pytest.raises(SchemaError, match=f"Needed: {name}"):
+            add_features(table.drop_columns([name]), CONFIG)
 
 
 def test_missing_and_taken_columns_are_told():

@@ -58,3 +58,13 @@ def test_stopped_while_the_spilled_rows_are_removed(stars, tmp_path, monkeypatch
                 steps.import_survey(on, [stars], "user_table", out)
         assert steps.import_survey(on, [stars], "user_table", out)["resumed"]
     assert sorted(path.name for path in (out / ".stellarscale").iterdir()) == ["receipts", "run.json"]
+
+
+def test_only_the_chosen_columns_are_imported(tmp_path):
+    path = tmp_path / "stars.csv"
+    path.write_text("source_id,ra,dec,phot_g_mean_mag,ruwe,parallax\n1,10,20,15.5,1.1,2.5\n")
+    with steps.session("threads:2") as on:
+        summary = steps.import_survey(on, [path], "gaia_dr3", tmp_path / "out", columns=["parallax"])
+    assert summary["written"] == 1
+    names = open_stored(tmp_path / "out").schema.names
+    assert names == ["_healpix_29", "source_id", "ra", "dec", "parallax", "quality_flags"]

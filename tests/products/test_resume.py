@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-# What must have a receipt before the kill: in the middle of an import, of a match, of the prediction.
-MOMENTS = ("catalogs/gaia", "catalogs/gaia_x_sages_x_twomass", "catalog")
+# What must have a receipt before the kill: in the middle of an import, of a match, of the training, of the prediction.
+MOMENTS = ("catalogs/gaia", "catalogs/gaia_x_sages_x_twomass", "models", "catalog")
 
 
 def start(job_file: Path, out: Path) -> subprocess.Popen:
@@ -64,7 +64,7 @@ def kill_when(process: subprocess.Popen, out: Path, moment: str) -> None:
     pytest.fail(f"the step {moment} was never under way (exit code {process.poll()})")
 
 
-def test_killed_three_times_and_finished(job_file, undisturbed, tmp_path):
+def test_killed_again_and_again_and_finished(job_file, undisturbed, tmp_path):
     out = tmp_path / "run"
     kept: dict[str, tuple[int, int]] = {}
     for moment in MOMENTS:

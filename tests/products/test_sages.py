@@ -99,7 +99,7 @@ def test_the_report_has_every_part(finished):
         assert part in page, part
     numbers = json.loads((out / "report.json").read_text())
     assert numbers["rows"] == summary["written"]
-    assert {row["against"] for row in summary["evaluations"]} == {"held-out labels", "truth"}
+    assert {row["against"] for row in summary["evaluations"]} == {"held-out labels", "labels of apogee", "truth"}
 
 
 def test_a_finished_run_is_not_redone(finished, small_job):
@@ -165,5 +165,5 @@ def test_hats_accepts_every_catalogue_of_the_run(finished):
     validation = pytest.importorskip("hats.io.validation", reason="hats is not installed")
     out, _ = finished
     catalogs = [*sorted((out / "catalogs").iterdir()), out / "catalog"]
-    assert len(catalogs) == 13
+    assert len(catalogs) == 16
     assert [path.name for path in catalogs if not validation.is_valid_catalog(path, strict=True)] == []

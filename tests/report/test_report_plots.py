@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import matplotlib
 import numpy as np
 import pyarrow as pa
@@ -9,13 +11,14 @@ import pytest
 
 from stellarscale.kernels.healpix import pixel_centre, pixel_of
 from stellarscale.report.content import Evaluation, Importance, SkyCounts, StepRow
+from stellarscale.report.numbers import trend_of
 from stellarscale.report.plots import plot_catalog, star_figures
 from stellarscale.report.plots_models import has_trend, plot_importances, plot_trends
-from stellarscale.report.plots_residuals import plot_residuals, trend_of
+from stellarscale.report.plots_residuals import plot_residuals
 from stellarscale.report.plots_run import plot_steps
 from stellarscale.report.plots_sky import _density_at, _footprint, plot_sky
 from stellarscale.report.plots_stars import column_values, plot_colour_magnitude, plot_kiel, plot_parameters
-from stellarscale.report.plots_style import limits, png
+from stellarscale.report.plots_style import binned_median, limits, png
 
 PNG = b"\x89PNG\r\n\x1a\n"
 NAMES = {0: "giant", 1: "dwarf"}
@@ -147,8 +150,19 @@ def test_trend_follows_a_slope():
 def test_trends_have_a_column_per_label():
     drawn = plot_trends([evaluation(500), evaluation(500, model="fe_h giant"), evaluation(3, "logg", "logg")])
     assert len(drawn.axes) == 4
-    assert len(drawn.axes[0].get_legend().get_texts()) == 2
+    assert len(drawn.axes[0].lines) == 2
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["truth"]
     assert png(plot_trends([]), 40).startswith(PNG)
+
+
+def test_trends_tell_samples_by_colour_and_classes_by_marker():
+    chosen = [
+        replace(evaluation(500), against=against, group=group) for against in ("a", "b") for group in ("dwarf", "giant")
+    ]
+    lines = plot_trends(chosen).axes[0].lines
+    assert len({line.get_color() for line in lines}) == 2
+    assert len({line.get_marker() for line in lines}) == 2
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 4
 
 
 def test_importances_show_the_largest_on_top_and_at_most_twenty():
@@ -177,6 +191,17 @@ def test_limits_leave_outliers_out_and_keep_small_samples_whole():
     assert limits(np.array([])) == (0.0, 1.0)
     low, high = limits(np.array([5.0]))
     assert low < 5 < high
+
+
+def test_medians_per_cell_are_those_of_a_loop():
+    rng = np.random.default_rng(8)
+    x, y, values = rng.uniform(-0.2, 1.2, (3, 900))
+    fast = binned_median(x, y, values, (0.0, 1.0, 0.0, 1.0), (7, 5))
+    for row in range(5):
+        for column in range(7):
+            inside = (np.floor(x * 7) == column) & (np.floor(y * 5) == row)
+            slow = np.median(values[inside]) if inside.any() else np.nan
+            np.testing.assert_allclose(fast[row, column], slow)
 
 
 def test_same_input_same_bytes_and_settings_left_alone():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
+import zlib
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ from pyarrow import parquet
 
 from stellarscale.errors import InputError, SchemaError
 from stellarscale.schema import load_survey
+from stellarscale.surveys import native as native_module
 from stellarscale.surveys.read import inspect, open_source, read_batches
 
 SCHEMA = load_survey("gaia_dr3")
@@ -46,6 +49,15 @@ def test_fits_cut_inside_a_header(tmp_path):
         open_source(path, SCHEMA)
 
 
+@pytest.fixture(params=["as installed", "standard library"])
+def unpacker(request, monkeypatch):
+    """Both ways of reading gzip: the fast one is not there on every platform."""
+    if request.param == "standard library":
+        monkeypatch.setitem(native_module._OPENERS, "gzip", gzip.open)
+        monkeypatch.setattr(native_module, "_deflate_error", zlib.error)
+
+
+@pytest.mark.usefixtures("unpacker")
 @pytest.mark.parametrize("kind", ["fits", "csv"])
 @pytest.mark.parametrize("keep", [0.5, 0.9, 0.9999])
 def test_truncated_gzip(tmp_path, kind, keep):
@@ -58,12 +70,15 @@ def test_truncated_gzip(tmp_path, kind, keep):
         drain(path)
 
 
+@pytest.mark.usefixtures("unpacker")
 @pytest.mark.parametrize("kind", ["fits", "csv"])
-def test_gzip_with_a_wrong_checksum(tmp_path, kind):
+@pytest.mark.parametrize("byte", [-8, 0.5], ids=["checksum", "data"])
+def test_gzip_with_a_wrong_byte(tmp_path, kind, byte):
     plain = tmp_path / f"t.{kind}"
     native().write(plain)
     packed = bytearray(gzip.compress(plain.read_bytes()))
-    packed[-8] ^= 1
+    place = byte if isinstance(byte, int) else int(byte * len(packed))
+    packed[place : place + 4] = bytes(value ^ 255 for value in packed[place : place + 4])
     path = tmp_path / f"t.{kind}.gz"
     path.write_bytes(bytes(packed))
     with pytest.raises(InputError, match="truncated or damaged"):
@@ -126,6 +141,18 @@ def test_fits_without_a_table_and_with_the_wrong_hdu(tmp_path):
     assert "BINTABLE" in caught.value.seen
     with pytest.raises(InputError, match="plain binary table"):
         open_source(path, SCHEMA.model_copy(update={"hdu": 0}))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_value_that_does_not_parse_is_located_in_any_block(tmp_path, threads):
+    path = tmp_path / "t.csv"
+    lines = [f'{i},1.5,"{i % 90}"' for i in range(2000)]
+    lines[1500] = "1500,1.5,south"
+    path.write_text("source_id,ra,dec\n" + "\n".join(lines) + "\n")
+    table = dataclasses.replace(open_source(path, SCHEMA), block_bytes=500)
+    wanted = {"source_id": pa.int64(), "dec": pa.float64()}
+    with pytest.raises(InputError, match=r"line 1502, column dec.*'south'"):
+        list(table.batches(wanted, 300, threads=threads))
 
 
 @pytest.mark.parametrize("row", [0, 1, 4321, 9999])

@@ -148,14 +148,27 @@ def test_batches_do_not_change_the_result(tmp_path, kind, batch_rows):
     assert pa.concat_tables([b.table for b in batches]).combine_chunks().equals(read_all(path))
 
 
-def test_many_text_blocks_keep_the_order(tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_threads_do_not_change_the_batches(tmp_path, kind):
+    path = write(kind, tmp_path, make_native())
+    schema = load_survey("gaia_dr3")
+    alone, threaded = (
+        list(read_batches(path, schema, inspect(path, schema), batch_rows=50, first_id=7, threads=threads))
+        for threads in (1, 3)
+    )
+    assert [batch.rows_in for batch in threaded] == [batch.rows_in for batch in alone]
+    assert all(many.table.equals(one.table) for many, one in zip(threaded, alone, strict=True))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_many_text_blocks_keep_the_order(tmp_path, threads):
     path = write("csv", tmp_path, make_native())
     schema = load_survey("gaia_dr3")
     source = open_source(path, schema)
     small = type(source)(source.path, source.layout, source.null_values, block_bytes=300)
     types = {"source_id": pa.int64(), "ra": pa.float64()}
     whole = pa.concat_tables(source.batches(types, 1000)).combine_chunks()
-    assert pa.concat_tables(small.batches(types, 1000)).combine_chunks().equals(whole)
+    assert pa.concat_tables(small.batches(types, 1000, threads=threads)).combine_chunks().equals(whole)
 
 
 def test_only_the_columns_asked_for_are_parsed(tmp_path):

@@ -1,0 +1,111 @@
+"""Rows of the value-added catalogue beside reference values, as the report wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stellarscale.catalog.reader import StoredCatalog
+from stellarscale.config import Job
+from stellarscale.flags import COLUMN, Flag
+from stellarscale.partition.features import floats
+from stellarscale.products.scan import column_of, thinned
+from stellarscale.report.content import Evaluation
+
+MOST_STARS = 1_000_000
+
+
+def estimate_rows(
+    job: Job, stored: StoredCatalog, labels: Sequence[str], others: Sequence[str]
+) -> tuple[pa.Table, str]:
+    """What a comparison of some parameters reads, of at most a million rows along the sky.
+
+    Parameters
+    ----------
+    job : Job
+    stored : StoredCatalog
+        The value-added catalogue, or what was made from it by a match.
+    labels, others : sequence of str
+        Parameters, and further columns.
+
+    Returns
+    -------
+    Table, str
+        The rows; a note when they are not all rows, else empty.
+    """
+    names = [*others, *labels, *(f"{label}_{kind}" for label in labels for kind in ("err", "err95")), COLUMN]
+    names += [name for name in (magnitude_column(job)[0], column_of(job, "class_code")) if name]
+    there = [name for name in dict.fromkeys(names) if name in stored.schema.names]
+    stars, step = thinned(stored, there, MOST_STARS)
+    return stars, f"Of {stored.num_rows:,} stars every {step}th is compared." if step > 1 else ""
+
+
+def evaluation_of(
+    job: Job, stars: pa.Table, label: str, reference: NDArray[np.float64], *, against: str, kind: str, note: str
+) -> Evaluation:
+    """A parameter of the catalogue beside reference values of the same rows."""
+    magnitude, magnitude_name = magnitude_column(job)
+    return Evaluation(
+        model=f"{label} catalogue",
+        label=label,
+        unit=job.training.labels[label].unit,
+        against=against,
+        kind=kind,
+        note=note,
+        predicted=floats(stars, label),
+        truth=reference,
+        error=_optional(stars, f"{label}_err"),
+        error95=_optional(stars, f"{label}_err95"),
+        magnitude=_optional(stars, magnitude),
+        magnitude_name=magnitude_name,
+        code=_optional(stars, column_of(job, "class_code")),
+        novel=_novel(stars),
+    )
+
+
+def of_group(evaluation: Evaluation, chosen: NDArray[np.bool_], group: str) -> Evaluation:
+    """The part of an evaluation that some stars make; they need no class codes any more."""
+
+    def part(values: NDArray | None) -> NDArray | None:
+        return None if values is None else values[chosen]
+
+    return replace(
+        evaluation,
+        model=f"{evaluation.label} {group}".strip(),
+        group=group,
+        predicted=evaluation.predicted[chosen],
+        truth=evaluation.truth[chosen],
+        error=part(evaluation.error),
+        error95=part(evaluation.error95),
+        magnitude=part(evaluation.magnitude),
+        novel=part(evaluation.novel),
+        code=None,
+    )
+
+
+def magnitude_column(job: Job) -> tuple[str | None, str]:
+    """Column of the catalogue by which errors are looked at, and the magnitude it holds.
+
+    The feature that the errors are calibrated by when the catalogue has it, else the magnitude that it comes from.
+    """
+    feature = job.training.errors.magnitude
+    band = job.features.bands.get((feature or "").removesuffix("_0")) or job.features.bands.get("g")
+    for source in (feature, band.mag if band else None):
+        name = column_of(job, source) if source else None
+        if source and name:
+            return name, source
+    return None, ""
+
+
+def _novel(stars: pa.Table) -> NDArray[np.bool_] | None:
+    if COLUMN not in stars.column_names:
+        return None
+    return (stars[COLUMN].fill_null(0).to_numpy() & int(Flag.EXTRAPOLATED)) != 0
+
+
+def _optional(table: pa.Table, name: str | None) -> NDArray[np.float64] | None:
+    return floats(table, name) if name is not None and name in table.column_names else None

@@ -1,0 +1,121 @@
+"""Tables of the evaluation: coverage, flagged stars, star clusters, metal-poor shares, samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from stellarscale.report.content import ClassHistograms, ClusterResult, SampleStars
+from stellarscale.report.coverage import CoverageRow, NoveltyRow
+from stellarscale.report.labels import count, on_page, short
+from stellarscale.report.numbers import class_rows, cluster_row, sample_rows
+from stellarscale.report.tables import NONE, percent, table
+
+
+def coverage_table(rows: Sequence[CoverageRow]) -> str:
+    """Coverage of all stars of each evaluation and class, then by magnitude; long tables fold away."""
+    head = ["Model<|reference", "Class<", "Magnitude<", "Stars", "Bias|median", "Robust σ", "68 %", "95 %"]
+    whole = [_coverage_cells(row) for row in rows if row.low is None]
+    binned = [_coverage_cells(row) for row in rows if row.low is not None]
+    html = table(head, whole, caption="Shares of stars within the claimed intervals; bias and σ in the label's unit.")
+    if not binned:
+        return html
+    return html + "<details><summary>By magnitude</summary>" + table(head, binned) + "</details>"
+
+
+def _coverage_cells(row: CoverageRow) -> list[str]:
+    return [
+        f"{escape(row.model)}<small>{escape(row.against)}</small>",
+        escape(row.group),
+        f"{row.low:g} – {row.high:g}" if row.low is not None else NONE,
+        count(row.n),
+        short(row.bias),
+        short(row.sigma),
+        percent(row.coverage_68),
+        percent(row.coverage_95),
+    ]
+
+
+def novelty_table(rows: Sequence[NoveltyRow]) -> str:
+    """Residuals of the stars inside the training sample beside those flagged as outside."""
+    head = [
+        "Model<|reference", "Inside|stars", "Flagged|stars", "σ inside", "σ flagged", "RMSE inside", "RMSE flagged",
+        "68 % inside", "68 % flagged",
+    ]  # fmt: skip
+    cells = [
+        [
+            f"{escape(row.model)}<small>{escape(row.against)}</small>",
+            count(row.n_inside),
+            count(row.n_flagged),
+            short(row.sigma_inside),
+            short(row.sigma_flagged),
+            short(row.rmse_inside),
+            short(row.rmse_flagged),
+            percent(row.coverage_68_inside),
+            percent(row.coverage_68_flagged),
+        ]
+        for row in rows
+    ]
+    caption = "Flagged: the inputs lie outside of what the model was trained on (EXTRAPOLATED). σ is robust."
+    return table(head, cells, caption=caption)
+
+
+def cluster_table(clusters: Sequence[ClusterResult]) -> str:
+    """Members after each stage of the selection, and the value beside the literature's."""
+    stages = list(dict.fromkeys(stage for cluster in clusters for stage in cluster.counts))
+    head = ["Cluster<", "Outcome<", *(stage.replace("_", "|", 1) for stage in stages)]
+    head += ["Mean", "σ", "Literature", "Difference", "From<"]
+    rows = []
+    for cluster in clusters:
+        figures = cluster_row(cluster)
+        star = "*" if figures["converged"] is False else ""
+        rows.append(
+            [
+                escape(cluster.name),
+                escape(cluster.status),
+                *(count(cluster.counts.get(stage)) for stage in stages),
+                short(figures["mean"]) + star,
+                short(figures["sigma"]) + star,
+                short(cluster.literature),
+                short(figures["difference"]),
+                f'<td class="wrap">{escape(cluster.reference)}</td>',
+            ]
+        )
+    return table(head, rows, caption="Values marked * are the median and the robust σ, where no Gaussian was fitted.")
+
+
+def class_table(histograms: ClassHistograms) -> str:
+    """Stars of each class, and the number and share at or below each limit."""
+    name = on_page(histograms.label)
+    head = ["Class<", "Stars", *(f"{name} ≤ {_signed(limit)}|stars, share" for limit in histograms.limits)]
+    rows = []
+    for row in class_rows(histograms):
+        cells = [
+            f"{count(row[f'n_below_{limit:g}'])} ({percent(row[f'share_below_{limit:g}'])})"
+            for limit in histograms.limits
+        ]
+        rows.append([escape(row["class"]), count(row["n"]), *cells])
+    return table(head, rows)
+
+
+def sample_table(samples: Sequence[SampleStars]) -> str:
+    """Stars of each model by catalogue and role."""
+    head = ["Model<", "Catalogue<", "Role<", "Stars", "Lowest|label", "Median|label", "Highest|label"]
+    rows = [
+        [
+            escape(row["model"]),
+            escape(row["catalogue"]),
+            escape(row["role"].partition(":")[0].replace("_", " ")),
+            count(row["n"]),
+            short(row["lowest"]),
+            short(row["median"]),
+            short(row["highest"]),
+        ]
+        for sample in samples
+        for row in sample_rows(sample)
+    ]
+    return table(head, rows)
+
+
+def _signed(value: float) -> str:
+    return f"{value:g}".replace("-", "−")
