@@ -15,13 +15,8 @@ import numpy as np
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numpy.typing import NDArray
 
+from stellarscale.kernels.binning import Binned
 from stellarscale.kernels.forest_walk import jit
-
-MOST_BINS = 65_536
-"""A feature with no more distinct values is split exactly."""
-
-BINS = 1024
-"""Bins of a feature with more values than that."""
 
 _ROW = np.int64(1) << np.int64(32)  # a counter holds rows above 32 bits of weight
 _WEIGHT = _ROW - np.int64(1)
@@ -29,29 +24,11 @@ _GAIN = 1e-12  # relative; what is below is rounding
 
 
 @dataclass(frozen=True)
-class Binned:
-    """Features as bin numbers.
-
-    Parameters
-    ----------
-    bins : ndarray of uint16, shape (n_features, n)
-        Numbers of bins, in the order of the values.
-    low, high : tuple of ndarray of float32
-        Smallest and largest value in each bin, for each feature.
-    """
-
-    bins: NDArray[np.uint16]
-    low: tuple[NDArray[np.float32], ...]
-    high: tuple[NDArray[np.float32], ...]
-
-
-@dataclass(frozen=True)
 class HistogramTree:
     """A grown tree, its nodes in depth-first order; children and feature are -1 in a leaf.
 
     Rows with a feature up to and with ``threshold`` go left; it lies half way between the rows that were drawn, as in
-    scikit-learn. ``gain`` is the sum of squares
-    that the splits by each feature take away.
+    scikit-learn. ``gain`` is the sum of squares that the splits by each feature take away.
     """
 
     left: NDArray[np.int32]
@@ -81,36 +58,6 @@ class _Work(NamedTuple):
     space_bins: NDArray[np.uint16]
     space_counts: NDArray[np.int64]
     space_labels: NDArray[np.float64]
-
-
-def bin_features(x: NDArray[np.float32]) -> Binned:
-    """Bins of about equal numbers of rows, feature by feature, and ever finer towards both ends.
-
-    A forest of exact splits sets single extreme rows apart; bins of equal numbers alone would lump them together.
-
-    Parameters
-    ----------
-    x : ndarray of float32, shape (n, n_features)
-        Finite.
-    """
-    ranks = _ranks(len(x))
-    bins, low, high = np.empty((x.shape[1], len(x)), dtype=np.uint16), [], []
-    for feature in range(x.shape[1]):
-        column = np.ascontiguousarray(x[:, feature])
-        ordered = np.sort(column)
-        ends = np.flatnonzero(ordered[1:] > ordered[:-1])  # last places of all distinct values but the largest
-        if len(ends) >= MOST_BINS:
-            ends = np.unique(ends[np.searchsorted(ends, ranks[ranks <= ends[-1]])])
-        low.append(ordered[np.concatenate([[0], ends + 1])])
-        high.append(ordered[np.concatenate([ends, [len(x) - 1]])])
-        bins[feature] = np.searchsorted(high[-1][:-1], column, side="left")
-    return Binned(bins, tuple(low), tuple(high))
-
-
-def _ranks(n: int) -> NDArray[np.int64]:
-    """Places in the order of the values at which bins end: half of them evenly, the others by powers from each end."""
-    even, power = np.linspace(0, n - 1, BINS // 2), np.geomspace(1, max(n / 2, 1), BINS // 4) - 1
-    return np.unique(np.concatenate([even, power, n - 1 - power]).astype(np.int64))
 
 
 def grow_tree(
@@ -198,7 +145,7 @@ def _best_cut(hist_counts, hist_labels, touched, groups, all_counts, all_labels,
     for group in range(len(groups)):
         words, groups[group] = groups[group], 0
         while words:
-            word = 64 * group + np.int64(trailing_zeros(words))
+            word = 64 * group + np.int64(trailing_zeros(words))  # type: ignore[call-arg]
             words &= words - np.uint64(1)
             bins, touched[word] = touched[word], 0
             while bins:

@@ -19,13 +19,13 @@ class External(Frozen):
 class ClusterColumns(Frozen):
     """Columns of the value-added catalogue that the members of a star cluster are chosen by."""
 
-    pmra: str = "pmra"
-    pmdec: str = "pmdec"
-    pmra_error: str = "pmra_error"
-    pmdec_error: str = "pmdec_error"
-    parallax: str = "parallax"
-    parallax_error: str = "parallax_error"
-    colour: str = "bp_rp_0"
+    pmra: str = Field("pmra", description="proper motion in right ascension, times cos dec, mas/yr")
+    pmdec: str = Field("pmdec", description="proper motion in declination, mas/yr")
+    pmra_error: str = Field("pmra_error", description="error of pmra, mas/yr")
+    pmdec_error: str = Field("pmdec_error", description="error of pmdec, mas/yr")
+    parallax: str = Field("parallax", description="parallax, mas")
+    parallax_error: str = Field("parallax_error", description="error of the parallax, mas")
+    colour: str = Field("bp_rp_0", description="colour of the ridge line")
     magnitude: str = Field("g_mag", description="apparent: distant clusters have no useful parallax")
 
 
@@ -35,7 +35,7 @@ class ClusterSettings(Frozen):
     file: str | None = Field(
         None, description="YAML with centres, motions and literature values; the shipped one if null"
     )
-    label: str = "fe_h"
+    label: str = Field("fe_h", description="parameter that is compared with the literature")
     columns: ClusterColumns = ClusterColumns()
     max_motion_error: float = Field(0.3, gt=0, description="largest error of a proper motion, mas/yr")
     motion_window: float = Field(
@@ -47,7 +47,7 @@ class ClusterSettings(Frozen):
     max_mag_error: dict[str, float] = Field(
         default_factory=dict, description="column of the catalogue: largest error; S/N > 20 is 0.054 mag"
     )
-    min_members: int = Field(10, ge=3)
+    min_members: int = Field(10, ge=3, description="a cluster with fewer members is not fitted")
 
     @property
     def needed(self) -> list[str]:
@@ -61,7 +61,9 @@ class Evaluation(Frozen):
     external: tuple[External, ...] = ()
     clusters: ClusterSettings | None = None
     metallicity: str | None = Field(None, description="label of the histograms by class (paper I, Fig. 12)")
-    metallicity_limits: tuple[float, ...] = (0.0, -1.0, -2.0)
+    metallicity_limits: tuple[float, ...] = Field(
+        (0.0, -1.0, -2.0), description="fractions at or below these are given"
+    )
 
     @field_validator("external")
     @classmethod

@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 from reference.tree_loop import best_splits
 from sklearn.tree import DecisionTreeRegressor
 
-from stellarscale.kernels.histogram_tree import BINS, MOST_BINS, bin_features, grow_tree
+from stellarscale.kernels.binning import BINS, MOST_BINS, bin_features
+from stellarscale.kernels.histogram_tree import grow_tree
 
 
 def grow(x, y, counts, **options):
