@@ -35,7 +35,7 @@ from stellarscale.catalog.spill import SpillRecord, spill_file
 from stellarscale.catalog.writer import PixelRecord, finish_catalog, sweep_temporary
 from stellarscale.errors import RowCountError
 from stellarscale.schema import SurveySchema
-from stellarscale.surveys.read import REJECTS
+from stellarscale.surveys.read import REJECTS, has_positions
 
 __all__ = [
     "ImportConfig",
@@ -222,7 +222,7 @@ def _properties(plan: ImportPlan, root: Path, rows: int, counts: dict[str, int])
         extra["epoch_yr"] = repr(schema.epoch.year)
     if schema.motion and {schema.motion.pmra, schema.motion.pmdec} <= set(plan.columns):
         extra |= {"pmra": schema.motion.pmra, "pmdec": schema.motion.pmdec}
-    if schema.position.placeholder:
+    if schema.position.placeholder and not all(has_positions(path, schema) for path in plan.files):
         extra["placeholder_positions"] = "true"
     extra |= {name: str(value) for name, value in counts.items()}
     extra = {f"stellarscale_{name}": value for name, value in extra.items()}

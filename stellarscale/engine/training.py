@@ -23,11 +23,12 @@ from stellarscale.engine.stars import sample_path
 from stellarscale.kernels.conformal import FEWEST
 from stellarscale.kernels.forest import predict
 from stellarscale.kernels.stats import robust_sigma
-from stellarscale.models.calibrate import Calibration, calibrate
+from stellarscale.models.calibrate import Calibration, Told, calibrate
 from stellarscale.models.fit import fit_estimator
 from stellarscale.models.forest import TrainedForest, assemble, describe
 from stellarscale.models.store import StoredForest, load, save
 from stellarscale.partition.features import floats, matrix
+from stellarscale.partition.noise import noise_values
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +59,7 @@ def finish_model(task: FinishTask, spec: ModelSpec) -> dict[str, Any]:
     names = task.grown.training.inputs
     trained = assemble(groups, x, y, feature_names=names, config=task.grown.config)
     stars = pq.read_table(sample_path(task.out, spec.name), partitioning=None)
-    trains = pc.equal(stars["role"], TRAIN)
-    calibration = _calibrate(task, spec, trained, x, y, _magnitude(task, stars.filter(trains)))
+    calibration = _calibrate(task, spec, trained, x, stars)
     path = task.out / f"{spec.name}.npz"
     digest = _save(task, spec, trained, calibration, path)
     others = stars.filter(pc.invert(pc.is_in(stars["role"], value_set=pa.array([TRAIN, CALIBRATE]))))
@@ -92,29 +92,33 @@ def _magnitude(task: FinishTask, stars: pa.Table) -> NDArray[np.float64] | None:
 
 
 def _calibrate(
-    task: FinishTask,
-    spec: ModelSpec,
-    trained: TrainedForest,
-    x: NDArray[np.float32],
-    y: NDArray[np.float64],
-    magnitude: NDArray[np.float64] | None,
+    task: FinishTask, spec: ModelSpec, trained: TrainedForest, x: NDArray[np.float32], stars: pa.Table
 ) -> Calibration | None:
-    """Errors and novelty from the training stars, each as the trees that did not see it tell; None of too few."""
+    """Errors and novelty from the stars that the trees did not see; None of too few.
+
+    Of the training stars each is told by the trees that did not see it, of the stars that only calibrate by all.
+    """
     training = task.grown.training
-    known = np.isfinite(trained.oob_spread) & (True if magnitude is None else np.isfinite(magnitude))
-    if known.sum() < FEWEST:
-        log.warning("model %s: %d stars are too few to calibrate errors on: it gives none", spec.name, known.sum())
+    mine = stars.filter(pc.equal(stars["role"], TRAIN))
+    told = _told(task, mine, trained.oob_prediction, trained.oob_spread)
+    if told.complete.sum() < FEWEST:
+        log.warning("model %s: %d stars are too few to calibrate errors on: no errors", spec.name, told.complete.sum())
         return None
+    wide = stars.filter(pc.equal(stars["role"], CALIBRATE))
+    prediction, spread = predict(trained.packed, matrix(wide, training.inputs))
     return calibrate(
-        trained.oob_prediction,
-        trained.oob_spread,
-        y,
-        magnitude,
+        told,
         x,
         settings=training.errors,
         feature_names=training.inputs,
         n_trees=trained.packed.n_trees,
+        further=_told(task, wide, prediction, spread),
     )
+
+
+def _told(task: FinishTask, stars: pa.Table, prediction: NDArray[np.float64], spread: NDArray[np.float64]) -> Told:
+    noise = noise_values(stars, task.grown.training.errors.noise)
+    return Told(prediction, spread, floats(stars, "label"), _magnitude(task, stars), noise)
 
 
 def _save(
@@ -135,7 +139,7 @@ def _evaluated(task: FinishTask, stars: pa.Table, model: StoredForest) -> pa.Tab
     """What the model, as written, says of stars, beside their labels."""
     x, magnitude = matrix(stars, task.grown.training.inputs), _magnitude(task, stars)
     _, spread = predict(model.packed, x)
-    said = model.estimate(x, magnitude)
+    said = model.estimate(x, magnitude, noise_values(stars, model.noise))
     columns = {name: stars[name] for name in ("star", "ra", "dec", "role", "source", "label")}
     columns["magnitude"] = pa.nulls(len(x), pa.float32()) if magnitude is None else pa.array(magnitude, pa.float32())
     columns |= {"prediction": pa.array(said.value), "spread": pa.array(spread)}

@@ -1,9 +1,13 @@
-"""Errors that cover what they claim: the spread over trees, scaled by conformal calibration.
+"""Errors that cover what they claim: a scale from spread and noise, set right by conformal calibration.
 
-A star's score is its residual over (spread + damping). The half width of its interval is (spread + damping) times the
-score's quantile among the calibration stars of like magnitude and predicted label: Mondrian conformal prediction
-(Vovk, Gammerman & Shafer 2005, ch. 4) with normalised scores (Papadopoulos, Gammerman & Vovk 2008). The quantiles of
-the cells are interpolated between the cells, and their overall level is set last, on all stars.
+A star's score is its residual over its scale (:mod:`stellarscale.kernels.error_scale`). The half width of its interval
+is the scale times the score's quantile among the calibration stars of like magnitude and predicted label: Mondrian
+conformal prediction (Vovk, Gammerman & Shafer 2005, ch. 4) with normalised scores (Papadopoulos, Gammerman & Vovk
+2008). The quantiles of the cells are interpolated between the cells, and their overall level is set last, on all stars.
+Beyond the magnitudes of the calibration stars the quantiles stay and the scale grows with the noise.
+
+An interval is to hold the label that the training catalogue would give the star. Its own errors are part of the
+residuals, so that the truth of a star lies inside more often.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stellarscale.kernels.error_scale import ScaleModel, fit_scale, place, scale_of
 from stellarscale.kernels.forest_walk import jit
 from stellarscale.kernels.stats import ONE_SIGMA
 
@@ -22,8 +27,6 @@ LEVELS = (ONE_SIGMA, 0.95)
 
 FEWEST = 20
 """Stars below which a 95 % interval cannot be told from the largest residual."""
-
-_DAMPINGS = np.geomspace(0.01, 30.0, 41)  # tried, in units of the median spread
 
 Floats = NDArray[np.float64]
 
@@ -39,21 +42,21 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ErrorModel:
-    """Factors from spread to error.
+    """Factors from scale to error.
 
     Attributes
     ----------
-    damping : float
-        Added to every spread, in the label's unit: a small spread over trees may be chance.
+    scale : ScaleModel
+        From spread and noise to scale.
     magnitude, label : ndarray of float64, shapes (m,) and (l,)
         Where the factors stand: medians of the bins; one magnitude when the errors do not depend on it.
     factors : ndarray of float64, shape (2, m, l)
-        Half width over (spread + damping) at 68 and at 95 %.
+        Half width over scale at 68 and at 95 %.
     overall : ndarray of float64, shape (2,)
         The same for a star without a magnitude.
     """
 
-    damping: float
+    scale: ScaleModel
     magnitude: Floats
     label: Floats
     factors: Floats
@@ -93,7 +96,9 @@ def as_of_whole_forest(residual: Floats, spread: Floats, n_trees: int) -> Floats
     return residual * max(1.0 - excess / variance, 0.25) ** 0.5 if variance > 0 else residual
 
 
-def fit_errors(residual: Floats, spread: Floats, prediction: Floats, magnitude: Floats, *, bins: Bins) -> ErrorModel:
+def fit_errors(
+    residual: Floats, spread: Floats, prediction: Floats, magnitude: Floats, noise: Floats, *, bins: Bins
+) -> ErrorModel:
     """Calibrate on stars of known residual that the trees did not see.
 
     Parameters
@@ -102,6 +107,8 @@ def fit_errors(residual: Floats, spread: Floats, prediction: Floats, magnitude: 
         In the label's unit, finite; at least :data:`FEWEST` stars.
     magnitude : ndarray of float64, shape (n,)
         Finite; all equal where the errors shall not depend on it.
+    noise : ndarray of float64, shape (n, k)
+        Finite; ``k`` may be 0.
     bins : Bins
         Bins hold equal numbers of stars; there are fewer of them where stars are few. A cell of magnitude and label
         with fewer than ``min_stars`` takes the product of its magnitude's and its label's factor.
@@ -111,8 +118,8 @@ def fit_errors(residual: Floats, spread: Floats, prediction: Floats, magnitude: 
     ErrorModel
     """
     residual = np.abs(residual)
-    damping = _damping(residual, spread)
-    score = residual / (spread + damping)
+    scale = fit_scale(residual, spread, magnitude, noise)
+    score = residual / scale_of(scale, spread, magnitude, noise)
     row, magnitudes = _binned(magnitude, bins.magnitude, bins.min_stars)
     column, labels = _binned(prediction, bins.label, bins.min_stars)
     shape = (len(magnitudes), len(labels))
@@ -123,11 +130,11 @@ def fit_errors(residual: Floats, spread: Floats, prediction: Floats, magnitude: 
             factor *= _quantiles(rest, member, level, bins.min_stars, size[0] * size[1]).reshape(size)
         factor *= _quantile(score / _interpolate(magnitudes, labels, factor, magnitude, prediction), level)
     factors[1] = np.maximum(factors[1], factors[0])
-    return ErrorModel(damping, magnitudes, labels, factors, np.array([_quantile(score, level) for level in LEVELS]))
+    return ErrorModel(scale, magnitudes, labels, factors, np.array([_quantile(score, level) for level in LEVELS]))
 
 
 def half_widths(
-    model: ErrorModel, prediction: Floats, spread: Floats, magnitude: NDArray[np.floating]
+    model: ErrorModel, prediction: Floats, spread: Floats, magnitude: NDArray[np.floating], noise: Floats
 ) -> tuple[Floats, Floats]:
     """Half widths of the 68 and 95 % intervals.
 
@@ -139,26 +146,15 @@ def half_widths(
         Of the whole forest; NaN gives NaN.
     magnitude : ndarray of float32 or float64, shape (n,)
         NaN takes the factor of all stars.
+    noise : ndarray of float64, shape (n, k)
+        As for :func:`fit_errors`; NaN gives NaN.
 
     Returns
     -------
     err, err95 : ndarray of float64, shape (n,)
     """
-    return _half_widths(
-        prediction, spread, magnitude, model.damping, (model.magnitude, model.label), model.factors, model.overall
-    )
-
-
-def _damping(residual: Floats, spread: Floats) -> float:
-    """The damping under which residuals are likeliest, if Laplacian of a width that goes with (spread + damping)."""
-    typical = float(np.median(spread)) or float(np.mean(spread)) or 1.0
-    if not residual.any():
-        return typical
-    cost = []
-    for damping in _DAMPINGS * typical:
-        width = spread + damping
-        cost.append(np.log(np.mean(residual / width)) + np.mean(np.log(width)))
-    return float(_DAMPINGS[np.argmin(cost)] * typical)
+    scale = scale_of(model.scale, spread, magnitude, noise)
+    return _half_widths(prediction, scale, magnitude, (model.magnitude, model.label), model.factors, model.overall)
 
 
 def _binned(values: Floats, most: int, min_stars: int) -> tuple[NDArray[np.int64], Floats]:
@@ -191,18 +187,6 @@ def _quantile(score: Floats, level: float) -> float:
 
 
 @jit
-def _place(nodes, value):
-    """Node below a value, and the way from it to the next one; the end nodes hold beyond the ends."""
-    last = len(nodes) - 1
-    if last == 0:
-        return 0, 0.0
-    k = 0
-    while k < last - 1 and value >= nodes[k + 1]:
-        k += 1
-    return k, min(max((value - nodes[k]) / (nodes[k + 1] - nodes[k]), 0.0), 1.0)
-
-
-@jit
 def _bilinear(table, i, along, j, across):
     below, right = min(i + 1, table.shape[0] - 1), min(j + 1, table.shape[1] - 1)
     top = table[i, j] + across * (table[i, right] - table[i, j])
@@ -214,22 +198,22 @@ def _bilinear(table, i, along, j, across):
 def _interpolate(magnitudes, labels, table, magnitude, label):
     result = np.empty(len(label))
     for n in range(len(label)):
-        i, along = _place(magnitudes, magnitude[n])
-        j, across = _place(labels, label[n])
+        i, along = place(magnitudes, magnitude[n])
+        j, across = place(labels, label[n])
         result[n] = _bilinear(table, i, along, j, across)
     return result
 
 
 @jit
-def _half_widths(prediction, spread, magnitude, damping, nodes, factors, overall):
+def _half_widths(prediction, scales, magnitude, nodes, factors, overall):
     err, err95 = np.empty(len(prediction)), np.empty(len(prediction))
     for n in range(len(prediction)):
-        scale = spread[n] + damping if not np.isnan(prediction[n]) else np.nan
+        scale = scales[n] if not np.isnan(prediction[n]) else np.nan
         if np.isnan(magnitude[n]):
             err[n], err95[n] = scale * overall[0], scale * overall[1]
             continue
-        i, along = _place(nodes[0], magnitude[n])
-        j, across = _place(nodes[1], prediction[n])
+        i, along = place(nodes[0], magnitude[n])
+        j, across = place(nodes[1], prediction[n])
         err[n] = scale * _bilinear(factors[0], i, along, j, across)
         err95[n] = scale * _bilinear(factors[1], i, along, j, across)
     return err, err95

@@ -7,8 +7,8 @@ breadth-first. A leaf points at its own pair of slots and compares its low half 
 bit set in left siblings) with a column that is always the key of zero, so it loops on itself whatever the row
 holds, and every row can take the same number of steps without a branch.
 
-Trees are the outer loop, so that one tree stays in the cache for a whole block of rows, and rows are first
-sorted by their leaf in tree 0, so that neighbours take similar ways, and the same one at first.
+Trees are the outer loop, so that one tree stays in the cache for many rows, and rows are first sorted by their
+leaf in tree 0, so that neighbours take similar ways, and the same one at first.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from stellarscale.kernels.forest_walk import (
     LEFT_MASK,
     MISSING_LEFT,
     SPAN,
+    bring_in,
     find_leaves,
     jit,
 )
@@ -33,7 +34,9 @@ from stellarscale.kernels.forest_walk import (
 MAX_FEATURES = 255
 MAX_SLOTS = 2**24  # a tree's nodes, plus the empty slot beside its root
 
-_BLOCK_ROWS = 262_144  # at most; 131k measured 1.15x slower, 32k 1.6x, 524k no faster
+_BLOCK_ROWS = 262_144  # sorted together, at most: the more, the nearer the neighbours
+_CHUNK_ROWS = 32_768  # walk down a tree before it is brought in again: other rows push it out of the cache
+_SLOTS_PER_ROW = 128  # a tree with more is not worth bringing in whole; break-even measured at 200
 
 
 @dataclass(frozen=True)
@@ -192,31 +195,56 @@ def _frozen(array: np.ndarray) -> np.ndarray:
 
 
 @jit
+def _walking_order(tree, depth, n_leaves, bits, wide, rows, bounds):
+    """Fill the rows and their bounds, sorted by leaf of the first tree; returns the rows' numbers in that order."""
+    order, leaves = np.arange(len(bits)), np.empty(len(rows), np.int32)
+    fill_rows(bits, order, wide, rows)
+    bounds[:, 1] = ABOVE_ALL  # with the zeros in [:, 0]: unsorted rows have no way in common
+    find_leaves(tree, depth, rows, bounds, wide, leaves)
+    sort_by_leaf(leaves, n_leaves, order)
+    fill_rows(bits, order, wide, rows)
+    fill_bounds(rows[: len(bits)], bounds)
+    return order
+
+
+@jit
+def _set(values, leaves, origin):
+    for i in range(len(origin)):
+        origin[i] = values[leaves[i]]
+
+
+@jit
+def _add(values, leaves, origin, total, squares):
+    """Add one tree; sums about the first tree's value keep the variance's cancellation below n_trees x epsilon."""
+    for i in range(len(origin)):
+        offset = values[leaves[i]] - origin[i]
+        total[i] += offset
+        squares[i] += offset * offset
+
+
+@jit
 def _predict_block(nodes, tree_start, leaf_values, leaf_start, depth, bits, mean, std):
     n_rows, n_features = bits.shape
     wide = has_nan(bits)
     padded, n_spans = (n_rows + GROUP - 1) // GROUP * GROUP, (n_rows + SPAN - 1) // SPAN
     rows = np.full((padded, (2 * n_features if wide else n_features) + 1), ZERO_KEY)
     bounds = np.zeros((n_spans, 2, rows.shape[1]), np.uint32)
-    leaves, order = np.empty(padded, np.int32), np.arange(n_rows)
-    fill_rows(bits, order, wide, rows)
-    bounds[:, 1] = ABOVE_ALL  # unsorted rows have no way in common
-    find_leaves(nodes, 0, depth[0], rows, bounds, wide, leaves)
-    sort_by_leaf(leaves, leaf_start[1], order)
-    fill_rows(bits, order, wide, rows)
-    fill_bounds(rows[:n_rows], bounds)
+    order = _walking_order(nodes[: tree_start[1]], depth[0], leaf_start[1], bits, wide, rows, bounds)
+    leaves = np.empty(_CHUNK_ROWS, np.int32)
     origin, total, squares = np.empty(n_rows), np.zeros(n_rows), np.zeros(n_rows)
     for t in range(len(depth)):
-        find_leaves(nodes, tree_start[t], depth[t], rows, bounds, wide, leaves)
+        tree = nodes[tree_start[t] : tree_start[t + 1]]
         values = leaf_values[leaf_start[t] : leaf_start[t + 1]]
-        if t == 0:
-            for i in range(n_rows):
-                origin[i] = values[leaves[i]]
-        for i in range(n_rows):
-            # Sums about one tree's own value: cancellation in the variance stays below n_trees x epsilon.
-            offset = values[leaves[i]] - origin[i]
-            total[i] += offset
-            squares[i] += offset * offset
+        for a in range(0, n_rows, _CHUNK_ROWS):
+            b = min(a + _CHUNK_ROWS, n_rows)
+            if (b - a) * _SLOTS_PER_ROW > len(tree):
+                bring_in(tree)
+                bring_in(values)
+            here = bounds[a // SPAN : (b + SPAN - 1) // SPAN]
+            find_leaves(tree, depth[t], rows[a : a + _CHUNK_ROWS], here, wide, leaves)
+            if t == 0:
+                _set(values, leaves, origin[a:b])
+            _add(values, leaves, origin[a:b], total[a:b], squares[a:b])
     for i in range(n_rows):
         shifted = total[i] / len(depth)
         mean[order[i]] = origin[i] + shifted

@@ -21,7 +21,7 @@ from stellarscale.kernels.forest import PackedForest, check_packed, predict
 from stellarscale.models.calibrate import Calibration
 from stellarscale.models.members import map_members, read_members, write_members
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 _ARRAYS = ("nodes", "tree_start", "leaf_values", "leaf_start", "depth")
 _PROVENANCE = "provenance"
@@ -107,7 +107,16 @@ class StoredForest:
         """Feature that the errors depend on, if any."""
         return self.calibration.errors.magnitude if self.calibration else None
 
-    def estimate(self, x: np.ndarray, magnitude: np.ndarray | None = None) -> Estimate:
+    @property
+    def noise(self) -> tuple[str, ...]:
+        """Noise that the errors grow with, if any."""
+        return self.calibration.errors.noise if self.calibration else ()
+
+    def is_novel(self, x: np.ndarray) -> np.ndarray:
+        """Which rows of inputs lie outside of the training sample; none without a calibration."""
+        return self.calibration.novelty.is_novel(x) if self.calibration else np.zeros(len(x), dtype=bool)
+
+    def estimate(self, x: np.ndarray, magnitude: np.ndarray | None = None, noise: np.ndarray | None = None) -> Estimate:
         """Predictions, their errors, and which stars lie outside of the training sample.
 
         Parameters
@@ -116,6 +125,8 @@ class StoredForest:
             Rows, C-contiguous.
         magnitude : numpy.ndarray, (n,), optional
             Values of the feature that :attr:`magnitude` names.
+        noise : numpy.ndarray, (n, k), optional
+            Values of what :attr:`noise` names.
 
         Returns
         -------
@@ -125,14 +136,14 @@ class StoredForest:
         Raises
         ------
         ModelError
-            If ``x`` does not fit the forest, or a magnitude is needed and not given.
+            If ``x`` does not fit the forest, or a magnitude or noise is needed and not given.
         """
         value, spread = predict(self.packed, x)
         if self.calibration is None:
             unknown = np.full(len(value), np.nan)
-            return Estimate(value, unknown, unknown, np.zeros(len(value), dtype=bool))
-        err, err95 = self.calibration.errors.apply(value, spread, magnitude)
-        return Estimate(value, err, err95, self.calibration.novelty.is_novel(x))
+            return Estimate(value, unknown, unknown, self.is_novel(x))
+        err, err95 = self.calibration.errors.apply(value, spread, magnitude, noise)
+        return Estimate(value, err, err95, self.is_novel(x))
 
 
 def digest(path: str | os.PathLike[str]) -> str:

@@ -1,4 +1,4 @@
-"""How noisy the inputs of each star are: columns of errors, and ratios of two columns."""
+"""How noisy the inputs of each star are: columns of errors, ratios of two, and excesses over a value."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from stellarscale.partition.features import floats
 
 
 def noise_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """Columns that the noise is made of, each once: ``a`` of ``a``, ``a`` and ``b`` of ``a/b``."""
-    return tuple(dict.fromkeys(column for name in names for column in name.split("/")))
+    """Columns that the noise is made of, each once: ``a`` of ``a`` and ``a>0.05``, ``a`` and ``b`` of ``a/b``."""
+    return tuple(dict.fromkeys(column for name in names for column in name.split(">")[0].split("/")))
 
 
 def noise_values(table: pa.Table, names: Sequence[str], *, where: str = "") -> NDArray[np.float64]:
-    """Noise of each row, shape (n, len(names)): a column, or the ratio of two where the name is ``a/b``.
+    """Noise of each row, shape (n, len(names)).
 
-    A row that lacks a value, or whose ratio has no finite value, has NaN.
+    ``a`` is a column, ``a/b`` the ratio of two, ``a>0.05`` what a column has beyond 0.05, else 0: of noise that its
+    training sample has a model learns some itself, as it does of E(B-V). A row that lacks a value, or whose ratio is
+    not finite, has NaN.
 
     Raises
     ------
@@ -38,8 +40,10 @@ def noise_values(table: pa.Table, names: Sequence[str], *, where: str = "") -> N
         )
     result = np.empty((table.num_rows, len(names)))
     for index, name in enumerate(names):
-        above, *below = name.split("/")
+        column, _, limit = name.partition(">")
+        above, *below = column.split("/")
         values = floats(table, above)
         with np.errstate(divide="ignore", invalid="ignore"):
-            result[:, index] = values / floats(table, below[0]) if below else values
+            values = values / floats(table, below[0]) if below else values
+        result[:, index] = np.maximum(values - float(limit), 0.0) if limit else values
     return np.where(np.isfinite(result), result, np.nan)

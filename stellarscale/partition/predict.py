@@ -15,6 +15,7 @@ from stellarscale.errors import SchemaError
 from stellarscale.flags import COLUMN, Flag
 from stellarscale.kernels.conformal import Estimate
 from stellarscale.partition.features import class_code, failed_cuts, floats, matrix, set_flags
+from stellarscale.partition.noise import noise_values
 from stellarscale.schema import ProductSchema, arrow_field
 
 
@@ -25,8 +26,17 @@ class Predictor(Protocol):
     def magnitude(self) -> str | None:
         """Feature that the errors depend on, if any."""
 
-    def estimate(self, x: NDArray[np.float32], magnitude: NDArray[np.float64] | None) -> Estimate:
-        """Values, errors and novelty of rows of inputs, shape (n, n_inputs)."""
+    @property
+    def noise(self) -> tuple[str, ...]:
+        """Noise that the errors grow with, as :func:`stellarscale.partition.noise.noise_values` reads it."""
+
+    def is_novel(self, x: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which rows of inputs lie outside of the training sample."""
+
+    def estimate(
+        self, x: NDArray[np.float32], magnitude: NDArray[np.float64] | None, noise: NDArray[np.float64]
+    ) -> Estimate:
+        """Values, errors and novelty of rows of inputs, shape (n, n_inputs); the noise has shape (n, k)."""
 
 
 @dataclass(frozen=True)
@@ -70,22 +80,22 @@ def predict_partition(table: pa.Table, config: PredictConfig, predictors: Mappin
     Table
         Schema :func:`output_schema`. A parameter is null where a cut of the prediction fails, an input is missing,
         no model serves the class, or the star is redder than the limit; ``quality_flags`` says which. A star outside
-        of the training sample of a model keeps its parameters and is flagged. Errors are null for a model without
-        calibration.
+        of the training sample of a model keeps its parameters; it is flagged, as is one without parameters that has
+        all inputs. Errors are null for a model without calibration, and for a star that lacks a noise.
 
     Raises
     ------
     SchemaError
-        If an input, or the magnitude that a model's errors depend on, is not in the table.
+        If an input, or the magnitude or a noise that a model's errors depend on, is not in the table.
     """
     flags = _cut_flags(table, config.features)
     inputs = matrix(table, config.inputs)
-    complete = np.isfinite(inputs).all(axis=1)
+    complete = np.asarray(np.isfinite(inputs).all(axis=1))
     flags[~complete] |= Flag.MISSING_FEATURE
     beyond = _beyond_limit(table, config)
     flags[beyond] |= Flag.BEYOND_COLOUR_LIMIT
     usable = complete & ~beyond & (flags & _BLANKING == 0)
-    predicted = _predict(table, config, predictors, (inputs, usable))
+    predicted = _predict(table, config, predictors, _Rows(inputs, complete, usable))
     flags[~predicted.served] |= Flag.NO_MODEL_FOR_CLASS
     flags[predicted.novel] |= Flag.EXTRAPOLATED
     flagged = set_flags(table, flags)
@@ -157,27 +167,33 @@ class _Predicted:
     novel: NDArray[np.bool_]
 
 
-def _predict(
-    table: pa.Table,
-    config: PredictConfig,
-    predictors: Mapping[str, Predictor],
-    rows: tuple[NDArray[np.float32], NDArray[np.bool_]],
-) -> _Predicted:
-    inputs, usable = rows
+@dataclass(frozen=True)
+class _Rows:
+    """Inputs of all rows, which rows have them all, and which of these get parameters."""
+
+    inputs: NDArray[np.float32]
+    complete: NDArray[np.bool_]
+    usable: NDArray[np.bool_]
+
+
+def _predict(table: pa.Table, config: PredictConfig, predictors: Mapping[str, Predictor], rows: _Rows) -> _Predicted:
     n = table.num_rows
     columns = {name: np.full(n, np.nan, dtype=np.float32) for name in config.columns}
     served, novel = {label: np.zeros(n, dtype=bool) for label in config.labels}, np.zeros(n, dtype=bool)
     for classes in dict.fromkeys(model.classes for model in config.models):
         mine = _members(table, config.features, classes)
-        here = np.flatnonzero(mine & usable)
-        gathered = inputs[here]
+        here, blank = np.flatnonzero(mine & rows.usable), np.flatnonzero(mine & rows.complete & ~rows.usable)
+        gathered, others = rows.inputs[here], rows.inputs[blank]
         for model in (model for model in config.models if model.classes == classes):
             served[model.label] |= mine
+            predictor = predictors[model.name]
+            if len(blank):
+                novel[blank] |= predictor.is_novel(others)
             if not len(here):
                 continue
-            predictor = predictors[model.name]
             magnitude = _magnitude(table, model, predictor)
-            estimate = predictor.estimate(gathered, None if magnitude is None else magnitude[here])
+            noise = noise_values(table, predictor.noise, where=f"model {model.name}")[here]
+            estimate = predictor.estimate(gathered, None if magnitude is None else magnitude[here], noise)
             for ending, values in zip(_ENDINGS, estimate[:3], strict=True):
                 columns[f"{model.label}{ending}"][here] = values
             novel[here] |= estimate.novel

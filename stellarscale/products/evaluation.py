@@ -25,6 +25,7 @@ from stellarscale.report.content import Evaluation, SampleStars
 from stellarscale.settings.clusters import load_clusters
 
 HELD_OUT = "held_out"
+_AGAINST = {HELD_OUT: "held-out labels", "held_out_wide": "held-out labels beyond the training cuts"}
 # Files in `<out>/evaluation/`.
 TABLES = ("residuals", "trends", "coverage", "extrapolated", "external", "clusters", "metallicity", "samples")
 
@@ -74,10 +75,10 @@ def evaluate(job: Job, catalog: Path, models: Sequence[TrainedModel]) -> list[Ev
 
 
 def against_labels(job: Job, model: TrainedModel) -> list[Evaluation]:
-    """One evaluation per role of the stars that did not train: held out, and each catalogue that tests."""
+    """One evaluation per role of the stars that did not train: held out (twice, by cuts), each catalogue that tests."""
     table = pq.read_table(model.held_out)
     roles = table["role"].to_pylist()
-    names = sorted(set(roles), key=lambda role: (role != HELD_OUT, role))
+    names = sorted(set(roles), key=lambda role: (role not in _AGAINST, role))
     return [_against_role(job, model, table.filter(pa.array([r == role for r in roles])), role) for role in names]
 
 
@@ -89,7 +90,7 @@ def _against_role(job: Job, model: TrainedModel, table: pa.Table, role: str) -> 
         model=f"{label} {' + '.join(model.spec.classes)}".strip(),
         label=label,
         unit=job.training.labels[label].unit,
-        against="held-out labels" if held_out else f"labels of {role.removeprefix('test:')}",
+        against=_AGAINST.get(role) or f"labels of {role.removeprefix('test:')}",
         group=" + ".join(model.spec.classes).replace("_", " "),
         predicted=floats(table, "prediction"),
         truth=floats(table, "label"),

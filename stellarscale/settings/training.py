@@ -37,9 +37,10 @@ class Errors(Frozen):
     """How the errors of a star are calibrated, and when a star counts as outside of the training sample."""
 
     magnitude: str | None = Field(None, description="feature, e.g. `g_0`, on which the calibration depends")
-    noise: tuple[Annotated[str, Field(pattern=r"^\w+(/\w+)?$")], ...] = Field(
+    noise: tuple[Annotated[str, Field(pattern=r"^\w+(/\w+)?(>\d*\.?\d+)?$")], ...] = Field(
         (),
-        description="columns that the errors grow with, in quadrature: errors of magnitudes, `ebv`; a ratio as `a/b`",
+        description="columns that the errors grow with, in quadrature, e.g. errors of magnitudes; `a/b` is a ratio, "
+        "`a>0.05` what a column has beyond 0.05",
     )
     magnitude_bins: int = Field(10, ge=1, description="most cells of the calibration in magnitude")
     label_bins: int = Field(6, ge=1, description="most cells of the calibration in the predicted label")

@@ -72,6 +72,12 @@ def inspect(path: str | Path, schema: SurveySchema) -> tuple[str, ...]:
     return names
 
 
+def has_positions(path: str | Path, schema: SurveySchema) -> bool:
+    """Whether a file gives right ascension and declination; some surveys' files come without."""
+    mapping = match_columns(open_source(path, schema), schema)
+    return mapping.gives(schema.position.ra) and mapping.gives(schema.position.dec)
+
+
 def read_batches(
     path: str | Path,
     schema: SurveySchema,

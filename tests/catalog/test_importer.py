@@ -284,6 +284,12 @@ def test_rows_without_ids_or_positions_get_them_across_files(tmp_path: Path, kin
     assert numbers == [*range(20), *range(second, second + 20)]
 
 
+def test_positions_that_a_file_may_lack_and_has_are_no_placeholders(tmp_path: Path) -> None:
+    optional = survey(position={"placeholder": True})
+    import_files(write_files(tmp_path / "in", [random_table(20, 3)]), optional, tmp_path / "out")
+    assert "stellarscale_placeholder_positions" not in open_stored(tmp_path / "out").properties.extra
+
+
 def test_text_ids_are_compared_across_files(tmp_path: Path) -> None:
     named = survey(columns={**COLUMNS, "source_id": {"native": ["source_id"], "dtype": "string"}})
     base = random_table(4, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,11 @@ TRAINING = Training(
     test_fraction=0.25,
 )
 SPEC = TRAINING.models[0]
+WIDE = 1000  # stars from this number on pass the cuts of the prediction only
 
 
-def write_source(folder: Path, name: str, stars: range, value: float, *, label: str = "label_fe_h") -> Path:
-    """A small catalogue of training rows on one pixel; the star's number decides where it is."""
+def write_source(folder: Path, name: str, stars: Sequence[int], value: float, *, label: str = "label_fe_h") -> Path:
+    """A small catalogue of training rows on one pixel; the star's number decides where it is, and if it trains."""
     root = folder / name
     ra, dec = 45.0 + np.array(stars) * 1e-3, np.full(len(stars), 5.0)
     keys = healpix.pixel_of(ra, dec)
@@ -42,6 +44,7 @@ def write_source(folder: Path, name: str, stars: range, value: float, *, label: 
         "dec": dec,
         "g_0": np.array(stars, dtype=np.float32),
         label: np.full(len(stars), value),
+        "trains": np.array(stars) < WIDE,
     }
     table = pa.table({key: pa.array(values[order]) for key, values in columns.items()})
     pixel = Pixel(0, int(keys[0] >> 58))
@@ -109,6 +112,34 @@ def test_a_catalogue_without_the_label_gives_no_stars(sources, tmp_path):
     other = ("rave", "extend", write_source(tmp_path, "rave", range(300, 400), 5000.0, label="label_teff"))
     build_sample(task_of(tmp_path, sources[0], other), SPEC)
     assert Counter(pq.read_table(tmp_path / "fe_h_sample.parquet")["source"].to_pylist()) == {"lamost": 100}
+
+
+def test_stars_beyond_the_training_cuts_calibrate_and_change_nothing_else(sources, tmp_path):
+    build_sample(task_of(tmp_path, sources[0]), SPEC)
+    before = read(tmp_path)
+    both = write_source(tmp_path, "both", [*range(100), *range(1000, 1040)], 0.0)
+    more = write_source(tmp_path, "more", range(1030, 1050), -2.0)
+    test = write_source(tmp_path, "test", [*range(300, 305), *range(1000, 1010)], 0.1)
+    task = task_of(tmp_path, ("lamost", "train", both), ("pastel", "extend", more), ("apogee", "test", test))
+    record = build_sample(task, SPEC)
+    after = read(tmp_path)
+    assert all(len(rows) == 1 for rows in after.values())
+    assert {star: row[0][0] for star, row in after.items() if star < 100} == {s: row[0][0] for s, row in before.items()}
+    roles = Counter(row[0][0] for star, row in after.items() if star >= WIDE)
+    assert roles == {"calibrate": 37, "held_out_wide": 13}
+    assert {row[0][1] for star, row in after.items() if star >= 1040} == {"pastel"}
+    assert {star for star, row in after.items() if row[0][0] == "test:apogee"} == set(range(300, 305))
+    beyond = "test stars beyond the cuts of the training"
+    assert record["rejected"] == {beyond: 10, "label from an earlier catalogue": 10}
+    assert record["rows_in"] == record["rows_out"] + sum(record["rejected"].values())
+    assert (record["n_calibrate"], record["n_held_out_wide"], record["n_test"]) == (37, 13, 5)
+
+
+def test_stars_that_only_calibrate_do_not_count_as_enough(tmp_path):
+    wide = ("wide", "train", write_source(tmp_path, "wide", [*range(19), *range(1000, 1100)], 0.0))
+    with pytest.raises(InputError, match="too few stars to train") as caught:
+        build_sample(task_of(tmp_path, wide), SPEC)
+    assert caught.value.seen == 19
 
 
 def test_too_few_stars_name_the_model_and_the_limit(sources, tmp_path):

@@ -196,7 +196,7 @@ def test_training_rows_are_those_with_input_and_label(training_root, table):
     stored = open_stored(training_root)
     good = pc.and_(pc.is_valid(table["gmag"]), pc.is_valid(table["feh"]))
     assert stored.num_rows == pc.sum(good).as_py()
-    assert set(stored.schema.names) == {"_healpix_29", "ra", "dec", "g_0", "label_fe_h"}
+    assert set(stored.schema.names) == {"_healpix_29", "ra", "dec", "g_0", "trains", "label_fe_h"}
 
 
 @pytest.fixture(scope="module")

@@ -182,6 +182,7 @@ def test_rows_beyond_one_block():
     x, y = make_data(300, 2, seed=4)
     estimator = fit(x, y, n_estimators=2, max_depth=3)
     rows, _ = make_data(forest._BLOCK_ROWS + 777, 2, seed=5, missing=0.01)
+    assert len(rows) // 2 > forest._CHUNK_ROWS
     np.testing.assert_allclose(predict(pack(estimator), rows)[0], estimator.predict(rows), rtol=0, atol=TOLERANCE)
 
 

@@ -12,7 +12,7 @@ from stellarscale.config import Errors
 from stellarscale.errors import InputError, ModelError
 from stellarscale.kernels.forest import predict
 from stellarscale.models import store
-from stellarscale.models.calibrate import calibrate
+from stellarscale.models.calibrate import Told, calibrate
 from stellarscale.models.forest import ForestConfig, describe, train
 
 NAMES = ("g_0", "u_v_0", "bp_rp_0")
@@ -38,8 +38,10 @@ def trained():
 
 def calibrated(trained, settings=SETTINGS, **changes):
     x, y = stars(4000, 1)
-    given = {"magnitude": x[:, 0], "x": x, "prediction": trained.oob_prediction, "spread": trained.oob_spread} | changes
-    return calibrate(label=y, **given, settings=settings, feature_names=NAMES, n_trees=60)
+    x = changes.pop("x", x)
+    given = {"magnitude": x[:, 0], "prediction": trained.oob_prediction, "spread": trained.oob_spread} | changes
+    told = Told(label=y, noise=np.empty((len(y), 0)), **given)
+    return calibrate(told, x, settings=settings, feature_names=NAMES, n_trees=60)
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +79,8 @@ def test_errors_cover_the_held_out_stars_of_a_real_table():
     names = ("u_g", "g_r", "r_i", "i_z")
     config = ForestConfig(n_estimators=50, backend="sklearn", n_jobs=2)
     forest = train(x[~held_out], y[~held_out], feature_names=names, config=config)
-    learned = calibrate(
-        forest.oob_prediction, forest.oob_spread, y[~held_out], None, x[~held_out],
-        settings=Errors(), feature_names=names, n_trees=50,
-    )  # fmt: skip
+    told = Told(forest.oob_prediction, forest.oob_spread, y[~held_out], None, np.empty((len(forest.oob_spread), 0)))
+    learned = calibrate(told, x[~held_out], settings=Errors(), feature_names=names, n_trees=50)
     prediction, spread = predict(forest.packed, x[held_out])
     residual = np.abs(prediction - y[held_out])
     err, err95 = learned.errors.apply(prediction, spread, None)
@@ -89,6 +89,46 @@ def test_errors_cover_the_held_out_stars_of_a_real_table():
     outside = learned.novelty.is_novel(x[held_out])
     assert 0 < np.mean(outside) < 0.004
     assert np.median(residual[outside]) > np.median(residual[~outside])
+
+
+def test_stars_that_did_not_train_calibrate_the_errors_of_noisier_ones(trained):
+    """Noise that no training star has: only the further stars tell what it does."""
+    rng = np.random.default_rng(8)
+
+    def noisy(n, seed):
+        x, y = stars(n, seed)
+        noise = rng.exponential(0.1, (n, 1))
+        x[:, 1] += noise[:, 0] * rng.normal(size=n)
+        return *predict(trained.packed, x), y, x[:, 0], noise
+
+    x, y = stars(4000, 1)
+    own = Told(trained.oob_prediction, trained.oob_spread, y, x[:, 0], np.zeros((4000, 1)))
+    settings = SETTINGS.model_copy(update={"noise": ("u_err",)})
+    given = {"settings": settings, "feature_names": NAMES, "n_trees": 60}
+    learned = calibrate(own, x, further=Told(*noisy(3000, 6)), **given).errors
+    prediction, spread, y, magnitude, noise = noisy(20_000, 7)
+    residual, noisiest = np.abs(y - prediction), noise[:, 0] > 0.2
+    for errors, low, high in ((learned, 0.64, 0.74), (calibrate(own, x, **given).errors, 0.0, 0.55)):
+        err, _ = errors.apply(prediction, spread, magnitude, noise)
+        assert low < np.mean(residual[noisiest] <= err[noisiest]) < high
+    assert np.mean(residual[noisiest] <= learned.apply(prediction, spread, magnitude, noise)[1][noisiest]) > 0.93
+    with pytest.raises(ModelError, match=r"depend on other noise.*Needed: u_err"):
+        learned.apply(prediction, spread, magnitude)
+
+
+def test_errors_that_grow_with_noise_survive_the_file(tmp_path, trained):
+    x, y = stars(4000, 1)
+    noise = np.random.default_rng(9).exponential(0.1, (4000, 2))
+    told = Told(trained.oob_prediction, trained.oob_spread, y, x[:, 0], noise)
+    settings = SETTINGS.model_copy(update={"noise": ("u_err", "error/plx")})
+    learned = calibrate(told, x, settings=settings, feature_names=NAMES, n_trees=60)
+    path = tmp_path / "fe_h.npz"
+    loaded = store.load(path, store.save(path, trained.packed, describe(trained, label="fe_h"), learned))
+    assert (loaded.magnitude, loaded.noise) == ("g_0", ("u_err", "error/plx"))
+    x = x[:100]
+    expected = learned.errors.apply(*predict(trained.packed, x), x[:, 0], noise[:100])
+    found = loaded.estimate(x, x[:, 0], noise[:100])
+    np.testing.assert_array_equal((found.err, found.err95), expected)
 
 
 def test_novelty_looks_at_the_inputs_that_the_settings_name(calibration):
@@ -191,7 +231,8 @@ def test_a_constant_input_has_no_axis_and_is_stored_all_the_same(tmp_path, train
         ("means", np.zeros(3)),
         ("roots", np.zeros((16, 2, 3))),
         ("names", np.frombuffer(b"no json", np.uint8)),
-        ("damping", np.array([0.1, 0.2])),
+        ("scale_floor", np.array([0.1, 0.2])),
+        ("scale_noise", np.ones((1, 3))),
     ],
 )
 def test_a_damaged_calibration_is_refused(saved, name, value):

@@ -401,7 +401,7 @@ def tampered_record(path, **changes):
 
 def test_another_format_version(saved):
     tampered_record(saved[0], format_version=99, new_field=1)
-    with pytest.raises(ModelError, match=r"another format version.*Seen: 99.*Needed: 2.*train again"):
+    with pytest.raises(ModelError, match=r"another format version.*Seen: 99.*Needed: 3.*train again"):
         store.load(saved[0])
 
 

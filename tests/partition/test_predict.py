@@ -52,11 +52,17 @@ class Fake:
     formula: Callable = lambda x: (x[:, 0], x[:, 1])
     magnitude: str | None = None
     known: float = np.inf
+    noise: tuple[str, ...] = ()
 
-    def estimate(self, x, magnitude):
+    def is_novel(self, x):
+        return x[:, 0] > self.known
+
+    def estimate(self, x, magnitude, noise):
         assert (magnitude is None) == (self.magnitude is None)
+        assert noise.shape == (len(x), len(self.noise))
         value, err = self.formula(x)
-        return Estimate(value, err, 2 * err if magnitude is None else magnitude, x[:, 0] > self.known)
+        err = err + noise.sum(axis=1)
+        return Estimate(value, err, 2 * err if magnitude is None else magnitude, self.is_novel(x))
 
 
 def predictors(**options):
@@ -138,12 +144,15 @@ def test_a_class_that_lacks_a_model_for_one_parameter_is_flagged():
     assert result["quality_flags"].to_pylist() == [0, int(Flag.NO_MODEL_FOR_CLASS)]
 
 
-def test_an_extrapolated_star_keeps_its_parameters_and_is_flagged():
-    stars = rows(g_0=[1.0, 9.0, 9.0, 9.0], g_r_0=[0.5, 0.5, 1.6, 0.5], class_code=[1, 1, 1, 2])
+def test_an_extrapolated_star_is_flagged_and_keeps_the_parameters_that_it_may_have():
+    colours, classes, errors = [0.5, 0.5, 1.6, 1.6, 0.5, 0.5], [1, 1, 1, 1, 1, 2], [0.01, 0.01, 0.01, 0.01, 0.2, 0.01]
+    stars = rows(g_0=[1.0, 9.0, 9.0, 1.0, 9.0, 9.0], g_r_0=colours, class_code=classes, g_err=errors)
     result = predict_partition(stars, CONFIG, predictors(known=5.0))
-    assert result["teff"].to_pylist() == [1000, 9000, None, None]
-    assert result["teff_err"].to_pylist() == [2, 2, None, None]
-    expected = [0, Flag.EXTRAPOLATED, Flag.BEYOND_COLOUR_LIMIT, Flag.NO_MODEL_FOR_CLASS]
+    assert result["teff"].to_pylist() == [1000, 9000, None, None, None, None]
+    assert result["teff_err"].to_pylist() == [2, 2, None, None, None, None]
+    beyond = Flag.BEYOND_COLOUR_LIMIT
+    expected = [0, Flag.EXTRAPOLATED, beyond | Flag.EXTRAPOLATED, beyond]
+    expected += [Flag.FAILED_CUT | Flag.EXTRAPOLATED, Flag.NO_MODEL_FOR_CLASS]
     assert result["quality_flags"].to_pylist() == [int(flag) for flag in expected]
 
 
@@ -165,6 +174,18 @@ def test_a_model_gets_the_magnitudes_that_its_errors_depend_on():
 def test_a_magnitude_that_the_table_does_not_have_is_told():
     with pytest.raises(SchemaError, match=r"errors of a model depend.*model teff_dwarf.*g_0.*Needed: w1_0"):
         predict_partition(rows(), CONFIG, predictors(magnitude="w1_0"))
+
+
+def test_a_model_gets_the_noise_that_its_errors_grow_with():
+    stars = rows(g_0=[1.0, None, 3.0, 4.0], g_err=[0.01, 0.02, 0.03, 0.04], plx=[5.0, 5.0, 4.0, 2.0])
+    result = predict_partition(stars, CONFIG, predictors(noise=("g_err", "plx_err/plx", "plx>4.5")))
+    expected = [2.0 + 0.01 + 0.02 + 0.5, None, 2.0 + 0.03 + 0.025, 2.0 + 0.04 + 0.05]
+    assert result["teff_err"].to_pylist() == [pytest.approx(value) if value else None for value in expected]
+
+
+def test_a_noise_that_the_table_does_not_have_is_told():
+    with pytest.raises(SchemaError, match=r"errors of a model depend.*model teff_dwarf.*Needed: w1_err"):
+        predict_partition(rows(), CONFIG, predictors(noise=("w1_err/plx",)))
 
 
 def test_a_model_without_calibration_gives_no_errors():

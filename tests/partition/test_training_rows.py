@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from stellarscale.config import FeatureConfig, Training
 from stellarscale.partition.training import training_rows
 
-FEATURES = FeatureConfig.model_validate({"bands": {"g": {"mag": "g_mag", "err": "g_err", "train_err": 0.1}}})
+BAND = {"mag": "g_mag", "err": "g_err", "train_err": 0.1, "predict_err": 0.2}
+FEATURES = FeatureConfig.model_validate({"bands": {"g": BAND}})
 TRAINING = Training.model_validate(
     {
         "labels": {
@@ -35,12 +36,31 @@ def test_each_cut_and_its_count():
         (None, 0.01, 5000.0, 50.0, -1.0),  # missing feature
         (1.0, 0.01, 5000.0, 500.0, 9.0),  # no label: one has too large an error, the other is out of range
         (1.0, 0.01, None, None, -2.0),  # one label is enough
+        (1.0, 0.15, 5100.0, 50.0, -1.5),  # gets parameters, and does not train
     ]
     result, rejected = training_rows(table(rows), FEATURES, TRAINING.inputs, TRAINING.labels)
     assert rejected == {"error of g": 1, "missing feature": 1, "no label": 1}
-    assert result["_healpix_29"].to_pylist() == [0, 4]
-    assert result["label_teff"].to_pylist() == [5000.0, None]
-    assert result["label_fe_h"].to_pylist() == [-1.0, -2.0]
+    assert result["_healpix_29"].to_pylist() == [0, 4, 5]
+    assert result["label_teff"].to_pylist() == [5000.0, None, 5100.0]
+    assert result["label_fe_h"].to_pylist() == [-1.0, -2.0, -1.5]
+    assert result["trains"].to_pylist() == [True, True, False]
+
+
+def test_without_a_cut_of_the_prediction_every_labelled_star_calibrates():
+    features = FeatureConfig.model_validate({"bands": {"g": BAND | {"predict_err": None}}})
+    rows = [(1.0, 0.01, 5000.0, 50.0, -1.0), (1.0, None, 5000.0, 50.0, -1.0)]
+    result, rejected = training_rows(table(rows), features, TRAINING.inputs, TRAINING.labels)
+    assert rejected == {}
+    assert result["trains"].to_pylist() == [True, False]
+
+
+def test_a_star_that_trains_need_not_pass_the_cuts_of_the_prediction():
+    features = FeatureConfig.model_validate({"bands": {"g": BAND | {"train_err": None}}})
+    result, rejected = training_rows(
+        table([(1.0, 0.5, 5000.0, 50.0, -1.0)]), features, TRAINING.inputs, TRAINING.labels
+    )
+    assert rejected == {}
+    assert result["trains"].to_pylist() == [True]
 
 
 values = st.one_of(st.none(), st.floats(-10, 10))

@@ -25,16 +25,27 @@ def factor_loop(nodes_y, nodes_x, table, y: float, x: float) -> float:
     return float(np.interp(y, nodes_y, rows))
 
 
-def half_widths_loop(model, prediction, spread, magnitude) -> tuple[np.ndarray, np.ndarray]:
+def scale_loop(model, spread: float, magnitude: float, noise) -> float:
+    """Root of the sum of terms; the mean coefficients without a magnitude."""
+    square = model.spread * spread**2 + model.floor
+    for number, value in enumerate(noise):
+        of_noise = model.noise[:, number]
+        known = not math.isnan(magnitude)
+        square += float(np.interp(magnitude, model.nodes, of_noise) if known else np.mean(of_noise)) * value**2
+    return math.sqrt(square)
+
+
+def half_widths_loop(model, prediction, spread, magnitude, noise) -> tuple[np.ndarray, np.ndarray]:
     """Half widths of the 68 and 95 % intervals, star by star."""
     result = np.full((2, len(prediction)), np.nan)
     for star, (value, width, mag) in enumerate(zip(prediction, spread, magnitude, strict=True)):
+        scale = scale_loop(model.scale, width, mag, noise[star])
         for level in range(0 if math.isnan(value) else 2):
             if math.isnan(mag):
                 factor = model.overall[level]
             else:
                 factor = factor_loop(model.magnitude, model.label, model.factors[level], mag, value)
-            result[level, star] = (width + model.damping) * factor
+            result[level, star] = scale * factor
     return result[0], result[1]
 
 
