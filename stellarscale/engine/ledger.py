@@ -115,7 +115,7 @@ def open_ledger(
             where=out,
             seen=_differences(known, about) or f"digest {known['digest'][:12]}, now {digest[:12]}",
             needed="the same settings and inputs, or another --out",
-            cause="the job, an input or the program changed since; --fresh starts over, run --update redoes what changed",
+            cause="the job, an input or the program changed since; --fresh starts over, run --update redoes that",
         )
     if not known:
         content = {"step": step, "digest": digest, "version": stellarscale.__version__, "started_at": _now()}

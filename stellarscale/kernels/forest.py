@@ -29,12 +29,13 @@ from stellarscale.kernels.forest_walk import (
     bring_in,
     find_leaves,
     jit,
+    row_columns,
 )
 
 MAX_FEATURES = 255
 MAX_SLOTS = 2**24  # a tree's nodes, plus the empty slot beside its root
 
-_BLOCK_ROWS = 262_144  # sorted together, at most: the more, the nearer the neighbours
+_BLOCK_ROWS = 131_072  # sorted together, at most: the more, the nearer the neighbours; 262k measured no better
 _CHUNK_ROWS = 32_768  # walk down a tree before it is brought in again: other rows push it out of the cache
 _SLOTS_PER_ROW = 128  # a tree with more is not worth bringing in whole; break-even measured at 200
 
@@ -224,10 +225,9 @@ def _add(values, leaves, origin, total, squares):
 
 @jit
 def _predict_block(nodes, tree_start, leaf_values, leaf_start, depth, bits, mean, std):
-    n_rows, n_features = bits.shape
-    wide = has_nan(bits)
+    n_rows, wide = len(bits), has_nan(bits)
     padded, n_spans = (n_rows + GROUP - 1) // GROUP * GROUP, (n_rows + SPAN - 1) // SPAN
-    rows = np.full((padded, (2 * n_features if wide else n_features) + 1), ZERO_KEY)
+    rows = np.full((padded, row_columns(bits.shape[1], wide)), ZERO_KEY)
     bounds = np.zeros((n_spans, 2, rows.shape[1]), np.uint32)
     order = _walking_order(nodes[: tree_start[1]], depth[0], leaf_start[1], bits, wide, rows, bounds)
     leaves = np.empty(_CHUNK_ROWS, np.int32)

@@ -16,6 +16,7 @@ from stellarscale.catalog.atomic import atomic_write
 from stellarscale.catalog.reader import open_stored
 from stellarscale.config import Job
 from stellarscale.engine.ledger import write_json
+from stellarscale.engine.sampling import CALIBRATE, HELD_OUT, HELD_OUT_WIDE
 from stellarscale.errors import InputError
 from stellarscale.partition.features import colour_name, floats
 from stellarscale.products.external import external_evaluations
@@ -24,8 +25,7 @@ from stellarscale.products.truth import against_truth
 from stellarscale.report.content import Evaluation, SampleStars
 from stellarscale.settings.clusters import load_clusters
 
-HELD_OUT = "held_out"
-_AGAINST = {HELD_OUT: "held-out labels", "held_out_wide": "held-out labels beyond the training cuts"}
+_AGAINST = {HELD_OUT: "held-out labels", HELD_OUT_WIDE: "held-out labels beyond the training cuts"}
 # Files in `<out>/evaluation/`.
 TABLES = ("residuals", "trends", "coverage", "extrapolated", "external", "clusters", "metallicity", "samples")
 
@@ -112,7 +112,10 @@ def sample_stars(job: Job, model: TrainedModel) -> SampleStars:
     wanted = ["label", "role", "source"]
     diagram = [colour_name(classes.colour), f"m_{classes.absolute}_0"] if classes else []
     diagram = diagram if set(diagram) <= set(pq.read_schema(path).names) else []
+    # Stars beyond the cuts of the training neither train nor test in the paper.
     table = pq.read_table(path, columns=[*wanted, *diagram])
+    wide = pc.is_in(table["role"].cast(pa.string()), value_set=pa.array([CALIBRATE, HELD_OUT_WIDE]))
+    table = table.filter(pc.invert(wide))
     kinds, kind = _kinds(table)
     label = model.spec.label
     return SampleStars(

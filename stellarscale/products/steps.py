@@ -216,6 +216,9 @@ class Mapped:
     inputs: tuple[Path, ...] = ()
 
 
+_COUNTS = ("matched", "only_calibrate")  # of steps that have them
+
+
 def map_catalog(
     on: Session,
     work: Callable[[Pixel], dict[str, Any]],
@@ -253,7 +256,7 @@ def map_catalog(
         "catalog": str(mapped.out),
         "rows_in": stage.total("rows_in"),
         "written": written,
-        **({"matched": stage.total("matched")} if any("matched" in r for r in stage.receipts.values()) else {}),
+        **{name: stage.total(name) for name in _COUNTS if any(name in each for each in stage.receipts.values())},
         "rejected": _sum_reasons(stage),
         "partitions": len(pixels),
         "bytes": stage.total("bytes"),

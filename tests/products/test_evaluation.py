@@ -289,7 +289,10 @@ def test_each_test_sample_is_an_evaluation_of_its_own(job, tmp_path):
     role = model_files(tmp_path / "models")
     spec = next(spec for spec in job().training.models if spec.name == "fe_h_dwarf")
     model = SimpleNamespace(
-        spec=spec, path=tmp_path / "models" / "fe_h_dwarf.npz", numbers={"n_train": 3, "oob_score": 0.9}
+        spec=spec,
+        path=tmp_path / "models" / "fe_h_dwarf.npz",
+        held_out=tmp_path / "models" / "fe_h_dwarf_evaluated.parquet",
+        numbers={"n_train": 3, "oob_score": 0.9},
     )
     held_out, apogee = against_labels(job(), model)
     assert (held_out.against, apogee.against) == ("held-out labels", "labels of apogee")

@@ -137,7 +137,8 @@ def test_models_of_one_label_may_not_share_a_class():
 
 
 def test_a_misspelt_label_column_is_told(small_job, tmp_path):
-    job = small_job(tmp_path / "run", "training.labels={teff: {column: lamost_tef}}", "training.models=[{label: teff}]")
+    alone = ("training.sources=[]", "evaluation={}", "training.models=[{label: teff}]")
+    job = small_job(tmp_path / "run", "training.labels={teff: {column: lamost_tef}}", *alone)
     with pytest.raises(SchemaError, match="lamost_tef"):
         sages.run(job, cluster="threads:2")
 
