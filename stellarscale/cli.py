@@ -121,16 +121,16 @@ def import_command(
     as_json: bool,
 ) -> None:
     """Import survey FILES into a HATS catalogue."""
-    from stellarscale.products import steps
+    from stellarscale.products import importing, steps
 
     with steps.session(cluster) as session:
         if margin_arcsec:
-            steps.margin_path(out)
-        summary = steps.import_survey(
+            importing.margin_path(out)
+        summary = importing.import_survey(
             session, files, survey, out, columns=_names(columns), max_rows=max_rows, fresh=fresh
         )
         if margin_arcsec:
-            summary["margin"] = steps.write_margin_cache(out, margin_arcsec)
+            summary["margin"] = importing.write_margin_cache(out, margin_arcsec)
     _report(summary, as_json)
 
 

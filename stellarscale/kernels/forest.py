@@ -36,7 +36,7 @@ MAX_FEATURES = 255
 MAX_SLOTS = 2**24  # a tree's nodes, plus the empty slot beside its root
 
 _BLOCK_ROWS = 131_072  # sorted together, at most: the more, the nearer the neighbours; 262k measured no better
-_CHUNK_ROWS = 32_768  # walk down a tree before it is brought in again: other rows push it out of the cache
+_CHUNK_ROWS = 500 * SPAN  # walk down a tree before it is brought in again: other rows push it out of the cache
 _SLOTS_PER_ROW = 128  # a tree with more is not worth bringing in whole; break-even measured at 200
 
 

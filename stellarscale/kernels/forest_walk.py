@@ -1,8 +1,8 @@
 """The inner loop of the forest kernel: a group of rows walks down one tree side by side, written as LLVM code.
 
-The loads of ``GROUP`` rows overlap, which hides their latency. Every step is six scalar instructions (load, shift,
-load, mask, compare, add with carry), faster than the vector gathers of today's processors. The loop is
-emitted row by row because a loop over an array of positions would keep those in memory. The node layout is
+The loads of ``GROUP`` rows overlap, which hides their latency. A step is a handful of scalar instructions (load,
+shift, load, mask, compare, add with carry), faster than the vector gathers of today's processors. The loop is emitted
+row by row because numba keeps the positions of a loop over an array in memory. The node layout is
 described in :mod:`stellarscale.kernels.forest`.
 """
 
@@ -15,9 +15,9 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-GROUP = 16
-"""Rows that walk together; row and leaf buffers are padded to a multiple of it."""
-SPAN = 4 * GROUP
+GROUP = 11
+"""Rows that walk together, as many as x86-64 has registers for; row and leaf buffers are padded to a multiple."""
+SPAN = 6 * GROUP
 """Rows whose common way from the root is walked once."""
 
 FEATURE_SHIFT = 24  # in the high half of a node, with the slot of the left child, always even, and

@@ -25,10 +25,11 @@ from stellarscale.products.evaluation import check_evaluation
 from stellarscale.products.external import match_externals
 from stellarscale.products.featured import SKY_ROLES, located, no_features, only_position
 from stellarscale.products.forests import TrainedModel, stored_models, train_models
+from stellarscale.products.importing import import_survey
 from stellarscale.products.labels import sample_task, training_sources
 from stellarscale.products.matching import match_catalogs
 from stellarscale.products.pretrained import given_models
-from stellarscale.products.steps import Mapped, Session, Summary, import_survey, inherited, map_catalog, session
+from stellarscale.products.steps import Mapped, Session, Summary, inherited, map_catalog, session
 from stellarscale.products.truth import check_truth
 from stellarscale.products.tuning import scan
 from stellarscale.schema import load_product, load_survey

@@ -72,13 +72,13 @@ def write_mock(directory: Path, rows: int, files: int, kind: str) -> list[Path]:
 
 def run_ours(paths: list[Path], out: Path, options: argparse.Namespace) -> float:
     """Seconds of one import as the command line does it, receipts and all; the catalogue is removed afterwards."""
-    from stellarscale.products import steps
+    from stellarscale.products import importing, steps
 
     schema = out.with_suffix(".yaml")
     schema.write_text(survey().model_dump_json(exclude_defaults=True))
     with steps.session(f"threads:{options.threads}") as on:
         start = time.perf_counter()
-        summary = steps.import_survey(on, paths, str(schema), out, max_rows=options.max_rows)
+        summary = importing.import_survey(on, paths, str(schema), out, max_rows=options.max_rows)
         seconds = time.perf_counter() - start
     if summary["written"] != options.rows:
         raise SystemExit(f"{summary['written']} rows arrived, {options.rows} were written")

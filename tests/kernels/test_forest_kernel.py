@@ -17,6 +17,7 @@ from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from stellarscale.errors import ModelError
 from stellarscale.kernels import forest, forest_walk
 from stellarscale.kernels.forest import PackedForest, check_packed, order_keys, predict
+from stellarscale.kernels.forest_walk import SPAN
 from stellarscale.models.pack import floor_float32, pack
 
 TOLERANCE = 1e-6  # of the label's unit
@@ -169,7 +170,7 @@ def test_negative_zero_is_zero():
     assert mean[0] == mean[1] == 0.0
 
 
-@pytest.mark.parametrize("n_rows", [0, 1, 2, 63, 64, 65, 129])
+@pytest.mark.parametrize("n_rows", [0, 1, 2, *(SPAN + k for k in (-1, 0, 1)), 2 * SPAN + 1])
 def test_any_number_of_rows(trained, n_rows):
     estimator, x, _ = trained
     mean, std = predict(pack(estimator), x[:n_rows])
@@ -258,6 +259,13 @@ def test_deep_unlimited_tree():
     estimator = fit(x, 4.0 ** np.arange(60), bootstrap=False, n_estimators=1)
     assert estimator.estimators_[0].get_depth() > 30
     np.testing.assert_allclose(predict(pack(estimator), x)[0], estimator.predict(x), rtol=1e-15)
+
+
+@pytest.mark.parametrize("n_features", [15, 16, 31, 32])
+def test_every_width_of_the_walk(n_features):
+    x, y = make_data(400, n_features, seed=11)
+    estimator = fit(x, y)
+    np.testing.assert_allclose(predict(pack(estimator), x)[0], estimator.predict(x), rtol=0, atol=TOLERANCE)
 
 
 def test_widest_row_that_fits():

@@ -11,7 +11,7 @@ import pytest
 
 from stellarscale.catalog.reader import open_stored
 from stellarscale.engine.ledger import Ledger
-from stellarscale.products import steps
+from stellarscale.products import importing, steps
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def test_stopped_between_the_last_file_and_the_summary(stars, tmp_path, monkeypa
         with monkeypatch.context() as patch:
             patch.setattr(Ledger, "finish", stop)
             with pytest.raises(KeyboardInterrupt):
-                steps.import_survey(on, [stars], "user_table", out)
+                importing.import_survey(on, [stars], "user_table", out)
         written = {path: path.stat().st_mtime_ns for path in out.rglob("Npix=*.parquet")}
-        summary = steps.import_survey(on, [stars], "user_table", out)
+        summary = importing.import_survey(on, [stars], "user_table", out)
     assert summary["written"] == open_stored(out).num_rows == 500
     assert {path: path.stat().st_mtime_ns for path in out.rglob("Npix=*.parquet")} == written
     assert sorted(path.name for path in (out / ".stellarscale").iterdir()) == ["receipts", "run.json"]
@@ -55,8 +55,8 @@ def test_stopped_while_the_spilled_rows_are_removed(stars, tmp_path, monkeypatch
         with monkeypatch.context() as patch:
             patch.setattr("stellarscale.catalog.importer.shutil.rmtree", stop)
             with pytest.raises(KeyboardInterrupt):
-                steps.import_survey(on, [stars], "user_table", out)
-        assert steps.import_survey(on, [stars], "user_table", out)["resumed"]
+                importing.import_survey(on, [stars], "user_table", out)
+        assert importing.import_survey(on, [stars], "user_table", out)["resumed"]
     assert sorted(path.name for path in (out / ".stellarscale").iterdir()) == ["receipts", "run.json"]
 
 
@@ -64,7 +64,7 @@ def test_only_the_chosen_columns_are_imported(tmp_path):
     path = tmp_path / "stars.csv"
     path.write_text("source_id,ra,dec,phot_g_mean_mag,ruwe,parallax\n1,10,20,15.5,1.1,2.5\n")
     with steps.session("threads:2") as on:
-        summary = steps.import_survey(on, [path], "gaia_dr3", tmp_path / "out", columns=["parallax"])
+        summary = importing.import_survey(on, [path], "gaia_dr3", tmp_path / "out", columns=["parallax"])
     assert summary["written"] == 1
     names = open_stored(tmp_path / "out").schema.names
     assert names == ["_healpix_29", "source_id", "ra", "dec", "parallax", "quality_flags"]

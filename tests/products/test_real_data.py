@@ -8,8 +8,9 @@ import pytest
 from stellarscale.catalog.reader import open_stored, read_columns
 from stellarscale.config import MatchStep, load_job
 from stellarscale.products import sages
+from stellarscale.products.importing import import_survey
 from stellarscale.products.matching import match_catalogs
-from stellarscale.products.steps import import_survey, session
+from stellarscale.products.steps import session
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from stellarscale.engine.client import connect
 from stellarscale.engine.ledger import open_ledger
 from stellarscale.engine.stage import run_stage
 from stellarscale.errors import CatalogError, ConfigError, InputError, RunError, SchemaError
-from stellarscale.products import sages, steps
+from stellarscale.products import importing, sages, steps
 
 SCHEMA = """
 name: small
@@ -52,7 +52,7 @@ def schema(tmp_path):
 def test_an_integer_that_does_not_fit_is_refused_not_wrapped(tmp_path, schema):
     stars = write_stars(tmp_path / "a.csv", n=np.full(200, 99_999))
     with steps.session("threads:1") as on, pytest.raises((RunError, SchemaError), match="99999"):
-        steps.import_survey(on, [stars], schema, tmp_path / "out")
+        importing.import_survey(on, [stars], schema, tmp_path / "out")
 
 
 def test_rows_of_a_file_that_was_replaced_twice_are_not_kept(tmp_path, schema):
@@ -60,13 +60,13 @@ def test_rows_of_a_file_that_was_replaced_twice_are_not_kept(tmp_path, schema):
     second.write_text("id,ra,dec\nx,y,z\n")
     with steps.session("threads:1") as on:
         with pytest.raises(RunError):
-            steps.import_survey(on, [first, second], schema, tmp_path / "out")
+            importing.import_survey(on, [first, second], schema, tmp_path / "out")
         first.write_text("id,ra,dec\nx,y,z\n")
         with pytest.raises(RunError):
-            steps.import_survey(on, [first, second], schema, tmp_path / "out")
+            importing.import_survey(on, [first, second], schema, tmp_path / "out")
         write_stars(second, seed=2)
         with pytest.raises(RunError, match=r"1\.csv"):
-            steps.import_survey(on, [first, second], schema, tmp_path / "out")
+            importing.import_survey(on, [first, second], schema, tmp_path / "out")
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def catalog(tmp_path, schema):
     with steps.session("threads:1") as on:
         for name, seed in (("a", 1), ("b", 2)):
             stars = write_stars(tmp_path / f"{name}.csv", rows=3000, seed=seed)
-            steps.import_survey(on, [stars], schema, tmp_path / name, max_rows=500)
+            importing.import_survey(on, [stars], schema, tmp_path / name, max_rows=500)
     return tmp_path
 
 
