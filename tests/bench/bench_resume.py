@@ -32,7 +32,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cluster", default="threads:2")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sky", type=Path, help="a simulated sky that is there already")
-    parser.add_argument("--whole", type=Path, help="directory of a whole run of the same job and sky, with --seconds")
+    parser.add_argument(
+        "--whole", type=Path, help="what bench_scale --keep left of the same job and sky, with --seconds"
+    )
     parser.add_argument("--seconds", type=float, help="how long that run took")
     parser.add_argument("--work", type=Path, help="where runs go; a temporary directory when absent")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="as in run")
@@ -47,7 +49,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def command(sky: Path, out: Path, options: argparse.Namespace) -> list[str]:
     """The command line of a run."""
-    settings = [f"data={sky}", f"out={out / 'run'}", f"store={out / 'store'}", *options.overrides]
+    settings = [f"data={sky}", f"out={out / options.job}", f"store={out / 'store'}", *options.overrides]
     arguments = [part for setting in settings for part in ("--set", setting)]
     base = [sys.executable, "-m", "stellarscale.cli", "run", options.job]
     return [*base, *arguments, "--cluster", options.cluster, "--json"]
@@ -79,9 +81,15 @@ def receipts(out: Path) -> Marks:
     return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in found}
 
 
-def digests(out: Path) -> dict[str, str]:
+def catalog_of(name: str) -> str:
+    """The first two parts of a path: a catalogue of the store, or a part of the run."""
+    return "/".join(name.split("/")[:2])
+
+
+def digests(out: Path, options: argparse.Namespace) -> dict[str, str]:
     """SHA-256 of every Parquet and model file that a run leaves."""
-    paths = [path for kind in ("*.parquet", "*.npz") for path in out.rglob(kind)]
+    folders = (out / options.job, out / "store")
+    paths = [path for folder in folders for kind in ("*.parquet", "*.npz") for path in folder.rglob(kind)]
     return {str(path.relative_to(out)): digest(path) for path in sorted(paths)}
 
 
@@ -104,7 +112,9 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     shutil.rmtree(killed, ignore_errors=True)
     marks = [kill_after(share * seconds, sky, killed, options) for share in options.kill_at]
     resumed = whole_run(sky, killed, options)
-    after, one, two = receipts(killed), digests(whole), digests(killed)
+    after, one, two = receipts(killed), digests(whole, options), digests(killed, options)
+    made = {catalog_of(name) for name in two}  # the store of a whole run may hold what other jobs made besides
+    one = {name: value for name, value in one.items() if name.startswith(options.job) or catalog_of(name) in made}
     redone = sorted({name for before in marks for name, written in before.items() if after.get(name) != written})
     return {
         "rows": options.rows,
