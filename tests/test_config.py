@@ -40,6 +40,7 @@ def test_data_directory_is_filled_in_everywhere():
         ("match.primary=nowhere", "catalogues named but not declared: nowhere"),
         ("features.colours=[g-x]", "bands named but not declared: x"),
         ("training.models=[{label: age}]", "models of undeclared labels: age"),
+        ("training.labels.age={column: age, max_error: 1}", "max_error needs `error`"),
         ("features.ebv={value: 0.1, column: ebv}", "exactly one"),
         ("catalogs.apokasc={survey: apokasc}", "files"),
         ("product=other", "sages"),

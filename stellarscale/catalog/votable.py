@@ -18,6 +18,10 @@ import pyarrow as pa
 VERSION_KEY = b"IVOA.VOTable-Parquet.version"
 CONTENT_KEY = b"IVOA.VOTable-Parquet.content"
 
+# Strings are of any length, but astropy's reader cannot join a column declared so ("*") to that of the data; with a
+# bound it can, and a string that is longer is read whole.
+STRING_SIZE = "64*"
+
 _DATATYPES: list[tuple[Any, str]] = [
     (pa.types.is_boolean, "boolean"),
     (pa.types.is_int8, "short"),
@@ -77,7 +81,7 @@ def datatype_of(kind: pa.DataType) -> tuple[str, str | None] | None:
     if pa.types.is_dictionary(kind):
         return datatype_of(kind.value_type)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return "char", "*"
+        return "char", STRING_SIZE
     if pa.types.is_fixed_size_binary(kind):
         return "unsignedByte", str(kind.byte_width)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):

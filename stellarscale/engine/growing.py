@@ -28,11 +28,12 @@ _PACKED = ("nodes", "tree_start", "leaf_values", "leaf_start", "depth")
 
 @dataclass(frozen=True)
 class GrowTask:
-    """Where samples and groups of trees are, and the settings of all models."""
+    """Where samples and groups of trees are, the settings of all models, and a digest of what their features mean."""
 
     out: Path
     training: Training
     seed: int
+    features_digest: str = ""
 
     @property
     def config(self) -> ForestConfig:

@@ -64,6 +64,15 @@ class Catalog:
     subsets: tuple[Subset, ...] = ()
     steps: tuple[Step, ...] = ()
 
+    def __repr__(self) -> str:
+        """Name, size, and what the view does; a catalogue may have hundreds of columns and thousands of partitions."""
+        stored = self.stored
+        size = f"{stored.properties.rows:,} rows in {len(stored.pixels):,} partitions"
+        view = [f"{len(self.subsets)} subset(s)"] if self.subsets else []
+        view += [f"{len(self.steps)} step(s)"] if self.steps else []
+        text = f"<Catalog {stored.properties.name}: {size}, {len(self.schema):,} columns"
+        return f"{text}; a view with {', '.join(view)}>" if view else f"{text}>"
+
     def cone(self, ra_deg: float, dec_deg: float, radius_deg: float) -> Catalog:
         """Rows within a radius of a position, all in degrees."""
         return self._with_subset("cone:" + _numbers(ra_deg, dec_deg, radius_deg))

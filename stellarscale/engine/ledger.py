@@ -10,7 +10,10 @@ import datetime
 import json
 import os
 import shutil
-from collections.abc import Sequence
+import socket
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +48,25 @@ class Ledger:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the summary; from now on the step counts as done."""
-        self._write({**self.run(), "finished": summary, "finished_at": _now()})
+        content = {**self.run(), "finished": summary, "finished_at": _now()}
+        content.pop("process", None)
+        self._write(content)
+
+    @contextmanager
+    def working(self, stage: str, tasks: int) -> Iterator[None]:
+        """Note how many tasks a stage has and which process leads it, for ``status``; an exception ends the latter."""
+        known = self.run()
+        process = {"host": socket.gethostname(), "pid": os.getpid()}
+        self._write({**known, "tasks": {**known.get("tasks", {}), stage: tasks}, "process": process})
+        try:
+            yield
+        except BaseException:
+            self.stopped()
+            raise
+
+    def stopped(self) -> None:
+        """Nobody works here any more, though the step is not finished."""
+        self._write({key: value for key, value in self.run().items() if key != "process"})
 
     def receipt_path(self, stage: str, key: str) -> Path:
         """Where the receipt of a task is."""
@@ -106,8 +127,9 @@ def open_ledger(
     ledger = Ledger(out)
     known = ledger.run()
     _check_free(out, known, step)
+    _remove_leftovers(out)
     if known and (fresh or (update and known["digest"] != digest)):
-        shutil.rmtree(out)
+        _remove(out)
         known = {}
     if known and known["digest"] != digest:
         raise RunError(
@@ -129,6 +151,23 @@ def open_ledger(
                 needed="a place where this user may write",
             ) from error
     return ledger
+
+
+def _remove(out: Path) -> None:
+    """Throw a directory of ours away. Renamed first: a removal cut short must not look like somebody else's data."""
+    out.rename(out.with_name(f"{_removed_name(out)}{uuid.uuid4().hex}"))
+    _remove_leftovers(out)
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Remove what an earlier removal that was killed has left."""
+    if out.parent.is_dir():
+        for doomed in out.parent.glob(f"{_removed_name(out)}*"):
+            shutil.rmtree(doomed)
+
+
+def _removed_name(out: Path) -> str:
+    return f".{out.name}.removed-"
 
 
 def keep_apart(out: Path, inputs: Sequence[Path]) -> None:

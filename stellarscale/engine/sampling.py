@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -65,11 +66,12 @@ def build_sample(task: SampleTask, spec: ModelSpec) -> dict[str, Any]:
     one. Of the stars that are left ``training.test_fraction`` is held out. Stars that pass the cuts of the prediction
     only do not train (Table 2): they calibrate the errors of the many stars in the catalogue that are like them, but
     for the same fraction, on which these errors are checked. Catalogues that test keep to the cuts of the training.
+    All rows of a star that was observed more than once are in one place: what trains on one does not test on another.
 
     Raises
     ------
     InputError
-        If fewer stars than ``training.min_stars`` would train.
+        If fewer stars than ``training.min_stars`` train, those that are held out not counted.
     """
     tables = {source.catalog: _labelled(task, source, spec) for source in task.sources}
     rejected: dict[str, int] = {}
@@ -77,9 +79,11 @@ def build_sample(task: SampleTask, spec: ModelSpec) -> dict[str, Any]:
     further = [tables[source.catalog] for source in task.sources if source.role != "test"]
     pool = _sorted(_pooled(further, _stars(tests.values()), rejected))
     trains = pool["trains"].to_numpy()
-    _check_enough(task, spec, int(trains.sum()))
     parts = [_with_roles(task, pool.filter(trains), (TRAIN, HELD_OUT))]
-    parts.append(_with_roles(task, pool.filter(~trains), (CALIBRATE, HELD_OUT_WIDE)))
+    _check_enough(task, spec, parts[0]["role"].to_pylist().count(TRAIN))
+    wide, lost = _without(pool.filter(~trains), _stars(parts))
+    _count(rejected, "another observation of the star passes the cuts of the training", lost)
+    parts.append(_with_roles(task, wide, (CALIBRATE, HELD_OUT_WIDE)))
     parts += [_with_role(_sorted(table), [f"{TEST}{name}"] * table.num_rows) for name, table in tests.items()]
     sample = pa.concat_tables(parts).drop_columns([SKY_KEY, "trains"])
     with atomic_write(task.path(spec)) as temporary:
@@ -116,11 +120,14 @@ def _pooled(tables: Iterable[pa.Table], tested: pa.ChunkedArray | None, rejected
 
 
 def _with_roles(task: SampleTask, table: pa.Table, roles: tuple[str, str]) -> pa.Table:
-    """Stars with the first role, and the second one for the share that is held out."""
-    test = np.zeros(table.num_rows, dtype=bool)
-    if len(test) > 1:
-        test = held_out(len(test), test_fraction=task.training.test_fraction, seed=task.seed)
-    return _with_role(table, np.where(test, roles[1], roles[0]))
+    """Stars with the first role, and the second one for the share of them that is held out."""
+    # Numbers in the order of first appearance: where no star repeats, the split is the plain one of the rows.
+    encoded = table["star"].combine_chunks().dictionary_encode(null_encoding="encode")
+    n, fraction = len(encoded.dictionary), task.training.test_fraction
+    test = np.zeros(n, dtype=bool)
+    if math.ceil(fraction * n) < n:  # else none would be left to train
+        test = held_out(n, test_fraction=fraction, seed=task.seed)
+    return _with_role(table, np.where(test[encoded.indices.to_numpy()], roles[1], roles[0]))
 
 
 def _labelled(task: SampleTask, source: TrainingSource, spec: ModelSpec) -> pa.Table:

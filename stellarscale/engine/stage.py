@@ -76,7 +76,7 @@ def run_stage(
     tasks : mapping of str to item
         Items by key. The keys name the receipts.
     counts : str
-        What ``rows_out`` of a record counts, for the progress bar.
+        What ``rows_out`` of a record counts, for the progress.
 
     Raises
     ------
@@ -90,7 +90,8 @@ def run_stage(
     failures: dict[str, Exception] = {}
     bar = progress or Progress(enabled=False)
     client.run(reset_peak)
-    with bar.stage(stage, total=len(tasks), done=len(done), counts=counts):
+    name = f"{ledger.out.name} {stage}"
+    with ledger.working(stage, len(tasks)), bar.stage(name, total=len(tasks), done=len(done), counts=counts):
         for key, outcome in _window(client, function, waiting, ledger, stage):
             if isinstance(outcome, Exception):
                 failures[key] = outcome
@@ -100,6 +101,7 @@ def run_stage(
     result.receipts = {key: result.receipts[key] for key in tasks if key in result.receipts}
     result.seconds = time.perf_counter() - started
     if failures:
+        ledger.stopped()
         raise _failure(stage, failures, len(tasks))
     return result
 

@@ -35,10 +35,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FinishTask:
-    """What the trees were grown with, and the groups of every model by its name."""
+    """What the trees were grown with, and the groups of every model by its name.
+
+    ``limit`` is a column of the samples and the value beyond which stars get no parameters: such stars train, and do
+    not count as known (paper I sets their results aside).
+    """
 
     grown: GrowTask
     groups: Mapping[str, tuple[TreesOf, ...]]
+    limit: tuple[str, float] | None = None
 
     @property
     def out(self) -> Path:
@@ -113,7 +118,15 @@ def _calibrate(
         feature_names=training.inputs,
         n_trees=trained.packed.n_trees,
         further=_told(task, wide, prediction, spread),
+        known=_within_limit(task, mine),
     )
+
+
+def _within_limit(task: FinishTask, stars: pa.Table) -> NDArray[np.bool_]:
+    if task.limit is None:
+        return np.ones(stars.num_rows, dtype=bool)
+    column, limit = task.limit
+    return ~(floats(stars, column) > limit)
 
 
 def _told(task: FinishTask, stars: pa.Table, prediction: NDArray[np.float64], spread: NDArray[np.float64]) -> Told:
@@ -130,7 +143,8 @@ def _save(
         label=spec.label,
         unit=training.labels[spec.label].unit,
         class_names=spec.classes,
-        config_digest=digest_of(training, task.grown.seed),
+        config_digest=digest_of(training.decisive, task.grown.seed),
+        features_digest=task.grown.features_digest,
     )
     return save(path, trained.packed, provenance, calibration)
 

@@ -18,7 +18,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from stellarscale.errors import ModelError
-from stellarscale.kernels.forest_rows import ABOVE_ALL, ZERO_KEY, fill_bounds, fill_rows, has_nan, sort_by_leaf
+from stellarscale.kernels.forest_rows import (
+    ABOVE_ALL,
+    ZERO_KEY,
+    fill_bounds,
+    fill_rows,
+    has_nan,
+    sort_by_leaf,
+    take_rows,
+)
 from stellarscale.kernels.forest_walk import (
     FEATURE_SHIFT,
     GROUP,
@@ -196,16 +204,19 @@ def _frozen(array: np.ndarray) -> np.ndarray:
 
 
 @jit
-def _walking_order(tree, depth, n_leaves, bits, wide, rows, bounds):
-    """Fill the rows and their bounds, sorted by leaf of the first tree; returns the rows' numbers in that order."""
-    order, leaves = np.arange(len(bits)), np.empty(len(rows), np.int32)
-    fill_rows(bits, order, wide, rows)
+def _sorted_rows(tree, depth, n_leaves, bits, wide):
+    """Keys of the rows, sorted by leaf of a tree, their bounds, and the rows' numbers in that order."""
+    n_rows, columns = len(bits), row_columns(bits.shape[1], wide)
+    rows = np.full(((n_rows + GROUP - 1) // GROUP * GROUP, columns), ZERO_KEY)
+    bounds = np.zeros(((n_rows + SPAN - 1) // SPAN, 2, columns), np.uint32)
+    order, leaves = np.arange(n_rows), np.empty(len(rows), np.int32)
+    fill_rows(bits, wide, rows)
     bounds[:, 1] = ABOVE_ALL  # with the zeros in [:, 0]: unsorted rows have no way in common
     find_leaves(tree, depth, rows, bounds, wide, leaves)
     sort_by_leaf(leaves, n_leaves, order)
-    fill_rows(bits, order, wide, rows)
-    fill_bounds(rows[: len(bits)], bounds)
-    return order
+    rows = take_rows(rows, order)
+    fill_bounds(rows[:n_rows], SPAN, bounds)
+    return rows, bounds, order
 
 
 @jit
@@ -226,10 +237,7 @@ def _add(values, leaves, origin, total, squares):
 @jit
 def _predict_block(nodes, tree_start, leaf_values, leaf_start, depth, bits, mean, std):
     n_rows, wide = len(bits), has_nan(bits)
-    padded, n_spans = (n_rows + GROUP - 1) // GROUP * GROUP, (n_rows + SPAN - 1) // SPAN
-    rows = np.full((padded, row_columns(bits.shape[1], wide)), ZERO_KEY)
-    bounds = np.zeros((n_spans, 2, rows.shape[1]), np.uint32)
-    order = _walking_order(nodes[: tree_start[1]], depth[0], leaf_start[1], bits, wide, rows, bounds)
+    rows, bounds, order = _sorted_rows(nodes[: tree_start[1]], depth[0], leaf_start[1], bits, wide)
     leaves = np.empty(_CHUNK_ROWS, np.int32)
     origin, total, squares = np.empty(n_rows), np.zeros(n_rows), np.zeros(n_rows)
     for t in range(len(depth)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stellarscale.kernels.forest_walk import SPAN, jit
+from stellarscale.kernels.forest_walk import jit
 
 ZERO_KEY = np.uint32(2**31)
 ABOVE_ALL = np.uint32(2**32 - 1)  # no threshold is as large, none as small as the next
@@ -33,12 +33,11 @@ def has_nan(bits):
 
 
 @jit
-def fill_rows(bits, order, wide, rows):
-    """Keys of the rows in walking order; if wide, a feature has two columns: one sends NaN right, the other left."""
-    n_features = bits.shape[1]
-    for i in range(len(order)):
-        for f in range(n_features):
-            value = bits[order[i], f]
+def fill_rows(bits, wide, rows):
+    """Keys of the rows; if wide, a feature has two columns: one sends NaN right, the other left."""
+    for i in range(len(bits)):
+        for f in range(bits.shape[1]):
+            value = bits[i, f]
             if wide:
                 rows[i, 2 * f] = _key(value, ABOVE_ALL)
                 rows[i, 2 * f + 1] = _key(value, BELOW_ALL)
@@ -47,11 +46,22 @@ def fill_rows(bits, order, wide, rows):
 
 
 @jit
-def fill_bounds(rows, bounds):
-    """Least and largest key of each column in each ``SPAN`` rows: (n_spans, 2, n_columns)."""
+def take_rows(rows, order):
+    """Rows in another order, with those beyond it left where they are."""
+    taken = rows.copy()
+    for i in range(len(order)):
+        for column in range(rows.shape[1]):
+            taken[i, column] = rows[order[i], column]
+    return taken
+
+
+@jit
+def fill_bounds(rows, span_rows, bounds):
+    """Least and largest key of each column in each ``span_rows`` rows: (n_spans, 2, n_columns)."""
     for span in range(len(bounds)):
-        bounds[span, 0] = bounds[span, 1] = rows[span * SPAN]
-        for i in range(span * SPAN + 1, min((span + 1) * SPAN, len(rows))):
+        first = span * span_rows
+        bounds[span, 0] = bounds[span, 1] = rows[first]
+        for i in range(first + 1, min(first + span_rows, len(rows))):
             for column in range(rows.shape[1]):
                 bounds[span, 0, column] = min(bounds[span, 0, column], rows[i, column])
                 bounds[span, 1, column] = max(bounds[span, 1, column], rows[i, column])

@@ -47,25 +47,25 @@ def _load(builder: ir.IRBuilder, base: ir.Value, index: ir.Value) -> ir.Value:
 
 
 def _opaque(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    """The value, through an empty piece of assembly that LLVM cannot see into or reorder.
-
-    Without it, LLVM computes the parts of all rows' positions first and joins them last, spilling twice as many
-    registers: 1.1x slower.
-    """
+    """The value, through an empty piece of assembly that LLVM cannot see into or reorder."""
     return builder.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], True)
 
 
 def _step(builder: ir.IRBuilder, tree: ir.Value, at: ir.Value, row: ir.Value, wide: bool) -> ir.Value:
-    """Slot of the child that a row takes from the node at a slot."""
+    """Slot of the child that a row takes from the node at a slot.
+
+    The two opaque values keep a row's step together, which takes fewest registers. Without them, LLVM computes
+    the parts of all rows' slots first and joins them last: 1.2x slower.
+    """
     node = builder.gep(tree, [at], source_etype=_WORD)
+    threshold = _opaque(builder, _load(builder, node, ir.Constant(_WORD, 0)))
     high = _load(builder, node, ir.Constant(_WORD, 1))
     column = builder.lshr(high, ir.Constant(_INT, FEATURE_SHIFT))
     if wide:
         missing_left = builder.and_(high, ir.Constant(_INT, MISSING_LEFT))
         column = builder.or_(builder.shl(column, ir.Constant(_INT, 1)), missing_left)
-    value = _load(builder, row, builder.zext(column, _WORD))
     left = _opaque(builder, builder.zext(builder.and_(high, ir.Constant(_INT, LEFT_MASK)), _WORD))
-    right = builder.icmp_unsigned("<", _load(builder, node, ir.Constant(_WORD, 0)), value)
+    right = builder.icmp_unsigned("<", threshold, _load(builder, row, builder.zext(column, _WORD)))
     return builder.add(left, builder.zext(right, _WORD))
 
 

@@ -28,7 +28,8 @@ class HistogramTree:
     """A grown tree, its nodes in depth-first order; children and feature are -1 in a leaf.
 
     Rows with a feature up to and with ``threshold`` go left; it lies half way between the rows that were drawn, as in
-    scikit-learn. ``gain`` is the sum of squares that the splits by each feature take away.
+    scikit-learn, and below those that went right. ``gain`` is the sum of squares that the splits by each feature take
+    away.
     """
 
     left: NDArray[np.int32]
@@ -98,7 +99,8 @@ def grow_tree(
     threshold = np.zeros(len(feature))
     for number, (low, high) in enumerate(zip(binned.low, binned.high, strict=True)):
         here = feature == number
-        below, above = high[sides[0, here]], low[sides[1, here]]
+        # In float32 the middle of two neighbouring values can be the larger one, whose rows would go left.
+        below, above = high[sides[0, here]].astype(np.float64), low[sides[1, here]].astype(np.float64)
         threshold[here] = below / 2.0 + above / 2.0
     return HistogramTree(children[0], children[1], feature, threshold, value + middle, gain)
 

@@ -177,6 +177,7 @@ def calibrate(
     feature_names: Sequence[str],
     n_trees: int | None = None,
     further: Told | None = None,
+    known: NDArray[np.bool_] | None = None,
 ) -> Calibration:
     """Learn errors and novelty from a training sample, and errors from further labelled stars as well.
 
@@ -195,6 +196,8 @@ def calibrate(
         forest, as for stars held out.
     further : Told, optional
         Stars that did not train, by the whole forest.
+    known : ndarray of bool, shape (n,), optional
+        Training stars that the novelty learns from; all without it.
 
     Returns
     -------
@@ -213,7 +216,7 @@ def calibrate(
             needed=settings.magnitude or "none",
         )
     columns = np.array([list(feature_names).index(name) for name in settings.novelty or feature_names], dtype=np.int64)
-    complete = np.all(np.isfinite(x[:, columns]), axis=1)
+    complete = np.all(np.isfinite(x[:, columns]), axis=1) & (True if known is None else known)
     _check_number(trained.complete, complete)
     stars = [_arrays(trained, n_trees), *([_arrays(further, None)] if further else [])]
     bins = Bins(settings.magnitude_bins, settings.label_bins, settings.min_stars)
@@ -235,7 +238,7 @@ def _arrays(stars: Told, n_trees: int | None) -> tuple[Floats, Floats, Floats, F
 def _check_number(known: np.ndarray, complete: np.ndarray) -> None:
     for stars, kind in (
         (known, "an out-of-bag prediction, a magnitude and noise"),
-        (complete, "all inputs of the novelty"),
+        (complete, "all inputs of the novelty, within the limit of the output"),
     ):
         if stars.sum() < conformal.FEWEST:
             raise InputError(

@@ -189,6 +189,7 @@ def describe(
     unit: str = "",
     class_names: Sequence[str] = (),
     config_digest: str = "",
+    features_digest: str = "",
 ) -> ForestProvenance:
     """The record that :func:`stellarscale.models.store.save` writes beside the arrays.
 
@@ -202,6 +203,8 @@ def describe(
         Classes of star it was trained for.
     config_digest : str
         Digest of the job's configuration.
+    features_digest : str
+        Digest of what the features mean: extinction, colours, classes.
 
     Returns
     -------
@@ -213,6 +216,7 @@ def describe(
         unit=unit,
         class_names=tuple(class_names),
         config_digest=config_digest,
+        features_digest=features_digest,
         oob_score=trained.oob_score,
         sigma=trained.sigma,
         n_train=trained.n_train,

@@ -41,8 +41,8 @@ class ForestProvenance:
         Predicted quantity and its unit (empty for dex and other pure numbers).
     class_names : tuple of str
         Classes of star that the forest was trained for; empty for all.
-    config_digest : str
-        Digest of the job's configuration.
+    config_digest, features_digest : str
+        Digest of the job's configuration, and of what the features mean: extinction, colours, classes.
     oob_score, sigma : float
         Out-of-bag R^2, and 1.4826 x MAD of the out-of-bag residuals in ``unit``; NaN where not computed.
     n_train : int
@@ -58,6 +58,7 @@ class ForestProvenance:
     unit: str = ""
     class_names: tuple[str, ...] = ()
     config_digest: str = ""
+    features_digest: str = ""
     oob_score: float = float("nan")
     sigma: float = float("nan")
     n_train: int = 0

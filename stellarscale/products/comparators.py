@@ -50,7 +50,7 @@ def compare(on: Session, job: Job, out: Path) -> list[Record]:
     if not job.training.comparators:
         return []
     fits = _fits(job)
-    ledger = _ledger(job, out)
+    ledger = _ledger(on, job, out)
     task = CompareTask(
         models=out / "models",
         out=ledger.out,
@@ -101,7 +101,7 @@ def _fits(job: Job) -> dict[str, Fit]:
     }
 
 
-def _ledger(job: Job, out: Path) -> Ledger:
+def _ledger(on: Session, job: Job, out: Path) -> Ledger:
     inputs = [fingerprint(sample_path(out / "models", spec.name)) for spec in job.training.models]
     settings = {
         "inputs": list(job.training.inputs),
@@ -109,7 +109,8 @@ def _ledger(job: Job, out: Path) -> Ledger:
         "seed": job.seed,
     }
     digest = digest_of(STAGE, settings, inputs)
-    return open_ledger(out / "comparators", step=STAGE, digest=digest, about={"settings": settings, "inputs": inputs})
+    about = {"settings": settings, "inputs": inputs}
+    return open_ledger(out / "comparators", step=STAGE, digest=digest, about=about, update=on.update)
 
 
 def _run(on: Session, task: CompareTask, fits: dict[str, Fit], ledger: Ledger) -> dict[str, Exception]:

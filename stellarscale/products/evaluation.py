@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stellarscale.catalog.atomic import atomic_write
 from stellarscale.catalog.reader import open_stored
-from stellarscale.config import Job
+from stellarscale.config import Job, ModelSpec
 from stellarscale.engine.ledger import write_json
 from stellarscale.engine.sampling import CALIBRATE, HELD_OUT, HELD_OUT_WIDE
 from stellarscale.errors import InputError
@@ -23,9 +23,9 @@ from stellarscale.products.external import external_evaluations
 from stellarscale.products.forests import TrainedModel
 from stellarscale.products.truth import against_truth
 from stellarscale.report.content import Evaluation, SampleStars
+from stellarscale.report.labels import sample_name
 from stellarscale.settings.clusters import load_clusters
 
-_AGAINST = {HELD_OUT: "held-out labels", HELD_OUT_WIDE: "held-out labels beyond the training cuts"}
 # Files in `<out>/evaluation/`.
 TABLES = ("residuals", "trends", "coverage", "extrapolated", "external", "clusters", "metallicity", "samples")
 
@@ -67,6 +67,11 @@ def check_evaluation(job: Job) -> None:
         )
 
 
+def model_name(spec: ModelSpec) -> str:
+    """What the page calls a model: its label and its classes, e.g. ``fe_h dwarf``."""
+    return f"{spec.label} {' + '.join(spec.classes)}".strip()
+
+
 def evaluate(job: Job, catalog: Path, models: Sequence[TrainedModel]) -> list[Evaluation]:
     """Each model against its held-out and test stars; the catalogue against the truth and the external catalogues."""
     found = [evaluation for model in models if model.is_tested for evaluation in against_labels(job, model)]
@@ -78,7 +83,7 @@ def against_labels(job: Job, model: TrainedModel) -> list[Evaluation]:
     """One evaluation per role of the stars that did not train: held out (twice, by cuts), each catalogue that tests."""
     table = pq.read_table(model.held_out)
     roles = table["role"].to_pylist()
-    names = sorted(set(roles), key=lambda role: (role not in _AGAINST, role))
+    names = sorted(set(roles), key=lambda role: (role not in (HELD_OUT, HELD_OUT_WIDE), role))
     return [_against_role(job, model, table.filter(pa.array([r == role for r in roles])), role) for role in names]
 
 
@@ -87,10 +92,10 @@ def _against_role(job: Job, model: TrainedModel, table: pa.Table, role: str) -> 
     comparisons = {"scikit-learn robust sigma": numbers["sklearn_sigma"]} if "sklearn_sigma" in numbers else {}
     label = model.spec.label
     return Evaluation(
-        model=f"{label} {' + '.join(model.spec.classes)}".strip(),
+        model=model_name(model.spec),
         label=label,
         unit=job.training.labels[label].unit,
-        against=_AGAINST.get(role) or f"labels of {role.removeprefix('test:')}",
+        against=sample_name(role),
         group=" + ".join(model.spec.classes).replace("_", " "),
         predicted=floats(table, "prediction"),
         truth=floats(table, "label"),
@@ -114,12 +119,13 @@ def sample_stars(job: Job, model: TrainedModel) -> SampleStars:
     diagram = diagram if set(diagram) <= set(pq.read_schema(path).names) else []
     # Stars beyond the cuts of the training neither train nor test in the paper.
     table = pq.read_table(path, columns=[*wanted, *diagram])
-    wide = pc.is_in(table["role"].cast(pa.string()), value_set=pa.array([CALIBRATE, HELD_OUT_WIDE]))
+    role = table["role"].cast(pa.string())
+    wide = pc.is_in(role, value_set=pa.array([CALIBRATE, HELD_OUT_WIDE]))
     table = table.filter(pc.invert(wide))
     kinds, kind = _kinds(table)
     label = model.spec.label
     return SampleStars(
-        model=f"{label} {' + '.join(model.spec.classes)}".strip(),
+        model=model_name(model.spec),
         label=label,
         unit=job.training.labels[label].unit,
         value=floats(table, "label").astype(np.float32),
@@ -127,6 +133,7 @@ def sample_stars(job: Job, model: TrainedModel) -> SampleStars:
         kind=kind,
         colour=floats(table, diagram[0]).astype(np.float32) if diagram else None,
         absolute=floats(table, diagram[1]).astype(np.float32) if diagram else None,
+        roles={each["values"]: each["counts"] for each in pc.value_counts(role).to_pylist()},
     )
 
 

@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from stellarscale.catalog.properties import CatalogProperties
 from stellarscale.catalog.reader import StoredCatalog
-from stellarscale.config import FeatureConfig, Job
+from stellarscale.config import FeatureConfig, Job, digest_of
 from stellarscale.partition.features import add_features
+from stellarscale.surveys.dust import dust_files
 
 SKY_ROLES = ("id", "pmra", "pmdec", "epoch_column")
 
@@ -22,6 +23,19 @@ def located(features: FeatureConfig) -> FeatureConfig:
         return features
     maps = str(Path(features.ebv.sfd98).absolute())
     return features.model_copy(update={"ebv": features.ebv.model_copy(update={"sfd98": maps})})
+
+
+def feature_inputs(features: FeatureConfig) -> tuple[Path, ...]:
+    """Files that the features are made of, besides the catalogue: the dust maps, where the job names some."""
+    maps = located(features).ebv
+    return dust_files(maps.sfd98) if maps and maps.sfd98 else ()
+
+
+def features_digest(features: FeatureConfig) -> str:
+    """Digest of what the features mean: extinction, colours, absolute magnitudes and classes, not names of columns."""
+    bands = {name: band.extinction for name, band in features.bands.items()}
+    kept = features.model_dump(mode="json", include={"colours", "absolute", "classes"})
+    return digest_of({"extinction": bands, **kept})
 
 
 def no_features(job: Job, stored: StoredCatalog) -> pa.Table:

@@ -18,6 +18,7 @@ from stellarscale.engine.sampling import SampleTask, build_sample
 from stellarscale.engine.stage import StageResult, run_stage
 from stellarscale.engine.training import FinishTask, finish_model
 from stellarscale.errors import InputError
+from stellarscale.products.featured import features_digest
 from stellarscale.products.steps import Session, Summary
 
 
@@ -63,31 +64,45 @@ def train_models(on: Session, job: Job, samples: SampleTask, steps: list[Summary
     """
     started = time.perf_counter()
     out, models = samples.out, {spec.name: spec for spec in job.training.models}
-    stages = list(_train(on, job, samples))
+    ledger = _ledger(on, job, samples)
+    finished = ledger.finished
+    stages = list(_train(on, job, samples, ledger))
     trained = stages[-1]
     rows = trained.total("rows_in")
-    steps.append(
-        {
-            "step": "train",
-            "name": "train",
-            "rows_in": rows,
-            "written": rows,
-            "partitions": len(models),
-            "seconds": round(time.perf_counter() - started, 3),
-            "peak_memory_mb": max(stage.peak_memory_mb for stage in stages),
-            "resumed_partitions": trained.resumed,
-        }
-    )
+    summary = {
+        "step": "train",
+        "name": "train",
+        "models": sorted(models),
+        "rows_in": rows,
+        "written": rows,
+        "partitions": len(models),
+        "seconds": round(time.perf_counter() - started, 3),
+        "peak_memory_mb": max(stage.peak_memory_mb for stage in stages),
+        "resumed_partitions": trained.resumed,
+    }
+    if finished is None:
+        ledger.finish(summary)
+    steps.append({**finished, "resumed": True} if finished else summary)
     return [TrainedModel(models[name], out / f"{name}.npz", receipt) for name, receipt in trained.receipts.items()]
 
 
-def _train(on: Session, job: Job, samples: SampleTask) -> Iterator[StageResult]:
+def _ledger(on: Session, job: Job, samples: SampleTask) -> Ledger:
+    """Claim the directory of the models for these settings, or take it up."""
+    out, training = samples.out, job.training
+    inputs = [fingerprint(source.path) for source in samples.sources]
+    backend = GrowTask(out, training, job.seed).config.backend
+    limit = job.output.model_dump(mode="json", include={"colour_limit"})
+    settings = {"training": training.decisive, "seed": job.seed, "backend": backend, **limit}
+    digest = digest_of("train", settings, job.features.classes, inputs)
+    return open_ledger(
+        out, step="train", digest=digest, about={"settings": settings, "inputs": inputs}, update=on.update
+    )
+
+
+def _train(on: Session, job: Job, samples: SampleTask, ledger: Ledger) -> Iterator[StageResult]:
     """The three stages: samples, groups of trees of all models, models."""
     out, training, models = samples.out, job.training, {spec.name: spec for spec in job.training.models}
-    inputs = [fingerprint(source.path) for source in samples.sources]
-    task = GrowTask(out, training, job.seed)
-    digest = digest_of("train", training, job.features.classes, job.seed, task.config.backend, inputs)
-    ledger = open_ledger(out, step="train", digest=digest, about={"inputs": inputs}, update=on.update)
+    task = GrowTask(out, training, job.seed, features_digest(job.features))
     sweep(out)
     stage = partial(run_stage, on.client, ledger=ledger, progress=on.progress)
     sampled = stage(partial(build_sample, samples), models, stage="sample")
@@ -95,9 +110,7 @@ def _train(on: Session, job: Job, samples: SampleTask) -> Iterator[StageResult]:
     groups = {name: tuple(plan_groups(task, spec, sampled.receipts[name]["n_train"])) for name, spec in models.items()}
     trees = {item.key: item for items in groups.values() for item in items}
     yield stage(partial(grow_group, task), trees, stage="grow", counts="trees")
-    yield stage(partial(finish_model, FinishTask(task, groups)), models, stage="train")
-    if not ledger.finished:
-        ledger.finish({"step": "train", "models": sorted(models)})
+    yield stage(partial(finish_model, FinishTask(task, groups, job.output.colour_limit)), models, stage="train")
     shutil.rmtree(out / TREES, ignore_errors=True)  # only now: a model that has to be assembled again needs them
 
 

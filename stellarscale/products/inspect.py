@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,35 +142,76 @@ def sky_counts(stored: StoredCatalog) -> Any:
 
 
 def run_status(run_dir: Path) -> Summary:
-    """How far a run, or one catalogue's making, has come.
+    """How far a run, or one catalogue's making, has come; its steps by the time when they began.
+
+    Catalogues in a store that several runs share are among them once a step of this run has taken them as input.
 
     Raises
     ------
     InputError
         If the directory holds neither.
     """
-    ledgers = sorted({path.parent for path in run_dir.rglob(f"{HIDDEN}/run.json")})
-    if not ledgers:
+    found = {path.parent.parent for path in run_dir.rglob(f"{HIDDEN}/run.json")}
+    outs = [out for out in found if not out.name.startswith(".")]  # what is being removed is hidden
+    if not outs:
         raise InputError("there is no run here", where=run_dir, needed=f"a directory with {HIDDEN}/run.json")
-    return {"run": str(run_dir), "steps": [_step(Ledger(path.parent)) for path in ledgers if _is_step(path)]}
+    whole = Ledger(run_dir).run().get("step") == "run"
+    known = _with_inputs(outs) if whole else {out.resolve(): Ledger(out).run() for out in outs}
+    steps = [(out, content) for out, content in known.items() if content["step"] != "run"]
+    steps.sort(key=lambda step: (step[1]["started_at"], str(step[0])))
+    return {
+        "run": str(run_dir),
+        "finished": f"{sum('finished' in content for _, content in steps)} of the {len(steps)} steps begun",
+        "steps": [_step(Ledger(out), content, run_dir.resolve()) for out, content in steps],
+    }
 
 
-def _is_step(path: Path) -> bool:
-    return Ledger(path.parent).run()["step"] != "run"
+def _with_inputs(outs: Sequence[Path]) -> dict[Path, dict[str, Any]]:
+    """``run.json`` of these directories, and of the inputs, at any distance, that were made by a step too."""
+    found: dict[Path, dict[str, Any]] = {}
+    waiting = [out.resolve() for out in outs]
+    while waiting:
+        out = waiting.pop()
+        content = {} if out in found else Ledger(out).run()
+        if content:
+            found[out] = content
+            waiting += [Path(item["path"]).resolve() for item in content.get("inputs", ())]
+    return found
 
 
-def _step(ledger: Ledger) -> dict[str, Any]:
-    content = ledger.run()
-    finished = content.get("finished")
+def _step(ledger: Ledger, content: dict[str, Any], run_dir: Path) -> dict[str, Any]:
     done = {stage: len(ledger.receipts(stage)) for stage in ledger.stages()}
     return {
         "step": content["step"],
-        "where": ledger.out.name,
-        "state": "finished" if finished else "not finished",
+        "where": str(ledger.out.relative_to(run_dir) if ledger.out.is_relative_to(run_dir) else ledger.out),
+        "state": _state(content),
         "tasks_done": sum(done.values()),
+        "tasks": sum(content["tasks"].values()) if "tasks" in content else None,
         "rows": sum(int(r.get("rows_out", 0)) for r in ledger.receipts(ledger.stages()[-1]).values()) if done else 0,
         "started": content["started_at"],
     }
+
+
+def _state(content: dict[str, Any]) -> str:
+    """Finished, running, or neither; of a process on another machine nothing is known."""
+    if "finished" in content:
+        return "finished"
+    process = content.get("process")
+    if process is None:
+        return "failed or killed"
+    if process["host"] != socket.gethostname():
+        return f"not finished, on {process['host']}"
+    return "running" if _is_alive(process["pid"]) else "failed or killed"
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is there, and somebody else's
+        return True
+    return True
 
 
 def _column(field: pa.Field) -> dict[str, str]:

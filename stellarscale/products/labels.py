@@ -17,7 +17,7 @@ from stellarscale.errors import InputError
 from stellarscale.partition.features import colour_name
 from stellarscale.partition.noise import noise_columns
 from stellarscale.partition.training import training_rows
-from stellarscale.products.featured import located, no_features, only_position
+from stellarscale.products.featured import feature_inputs, located, no_features, only_position
 from stellarscale.products.matching import match_catalogs
 from stellarscale.products.steps import Mapped, Session, Summary, inherited, map_catalog
 
@@ -128,6 +128,7 @@ def _training_rows(
             "labels": {name: label.model_dump(mode="json") for name, label in labels.labels.items()},
             "keep": keep,
         },
+        inputs=feature_inputs(job.features),
     )
     chosen = parse_subset(subset) if subset else None
     task = TrainingTask(labelled, out, located(job.features), job.training.inputs, labels.labels, keep, chosen)
@@ -136,9 +137,11 @@ def _training_rows(
 
 
 def _carried(job: Job) -> tuple[str, ...]:
-    """Columns of the samples beside the inputs: what the calibration depends on, and the colour-magnitude diagram."""
+    """Columns of the samples beside the inputs: what the calibration and novelty depend on, and the diagram."""
     errors = job.training.errors
     names = [*([errors.magnitude] if errors.magnitude else []), *noise_columns(errors.noise)]
     if job.features.classes:
         names += [colour_name(job.features.classes.colour), f"m_{job.features.classes.absolute}_0"]
+    if job.output.colour_limit:
+        names.append(job.output.colour_limit[0])
     return tuple(dict.fromkeys(names))

@@ -79,6 +79,7 @@ def match_catalogs(
         step="crossmatch",
         source=left,
         inputs=(right,),
+        conserved=False,
         out=out,
         schema=schema,
         properties=inherited(one.properties, out.name, **pair_properties(config)),

@@ -8,6 +8,7 @@ from stellarscale.config import Job, ModelSpec, Pretrained
 from stellarscale.errors import ModelError
 from stellarscale.models.forest import check_features
 from stellarscale.models.store import StoredForest, load
+from stellarscale.products.featured import features_digest
 from stellarscale.products.forests import TrainedModel
 
 
@@ -35,6 +36,7 @@ def _given(job: Job, given: Pretrained, spec: ModelSpec) -> TrainedModel:
     path = Path(given.directory).absolute() / f"{spec.name}.npz"
     stored = load(path, expect_digest=given.digests.get(spec.name))
     _check_purpose(job, spec, stored)
+    _check_meaning(job, stored)
     check_features(stored, job.training.inputs)
     provenance = stored.provenance
     numbers = {
@@ -44,6 +46,19 @@ def _given(job: Job, given: Pretrained, spec: ModelSpec) -> TrainedModel:
         "backend": provenance.hyperparameters.get("backend", "unknown"),
     }
     return TrainedModel(spec, path, numbers)
+
+
+def _check_meaning(job: Job, stored: StoredForest) -> None:
+    """The names of features say little: extinction, colours and classes must be those of the training."""
+    needed, seen = features_digest(job.features), stored.provenance.features_digest
+    if seen != needed:
+        raise ModelError(
+            "the model was trained on features that mean something else",
+            where=stored.path,
+            seen=f"digest {seen[:12] or 'none'} of extinction coefficients, colours and classes",
+            needed=f"digest {needed[:12]}, this job's",
+            cause="features.bands.*.extinction, features.colours or features.classes differ from the training job's",
+        )
 
 
 def _check_purpose(job: Job, spec: ModelSpec, stored: StoredForest) -> None:

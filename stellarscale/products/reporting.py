@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from stellarscale.config import Job, digest_of, job_text
 from stellarscale.engine.ledger import write_json
 from stellarscale.partition.features import colour_name
 from stellarscale.products.clusters import compare_clusters
-from stellarscale.products.evaluation import evaluate, sample_stars, write_tables
+from stellarscale.products.evaluation import evaluate, model_name, sample_stars, write_tables
 from stellarscale.products.forests import TrainedModel
 from stellarscale.products.scan import column_of, scan_catalog, thinned
 from stellarscale.products.steps import Summary
@@ -54,10 +55,13 @@ def evaluation_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
 
 def extra_sections(job: Job, out: Path) -> list[ExtraSection]:
     """The scan of hyper-parameters and the other methods, as far as the run has them."""
-    scans, compared = read_scans(job, out), out / "comparison.json"
+    names = {spec.name: model_name(spec) for spec in job.training.models}
+    scans = [replace(scan, model=names[scan.model]) for scan in read_scans(job, out)]
+    compared = out / "comparison.json"
     sections = [tuning_section(scans)] if scans else []
     if job.training.comparators and compared.is_file():
-        sections.append(comparison_section(json.loads(compared.read_text())))
+        records = json.loads(compared.read_text())
+        sections.append(comparison_section([record | {"model": names[record["model"]]} for record in records]))
     return sections
 
 
@@ -86,15 +90,16 @@ def write_run_report(
         subtitle=f"product {job.product}, {stored.num_rows:,} stars",
         job_text=job_text(job),
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        digests={"job": digest_of(job), **{f"model {model.spec.name}": model.digest for model in models}},
+        digests={"job": digest_of(job), **{f"model {model_name(model.spec)}": model.digest for model in models}},
         steps=tuple(_step_row(step) for step in steps),
         evaluations=tuple(evaluations),
+        models=len(models),
         samples=tuple(sample_stars(job, model) for model in models if model.is_tested),
         clusters=tuple(clusters),
         metallicity=scan.metallicity,
         extras=tuple(extras),
         importances=tuple(
-            Importance(model.spec.name, tuple(job.training.inputs), tuple(model.numbers["importances"]))
+            Importance(model_name(model.spec), tuple(job.training.inputs), tuple(model.numbers["importances"]))
             for model in models
             if "importances" in model.numbers
         ),
@@ -132,18 +137,23 @@ def _diagram_stars(job: Job, stored: StoredCatalog) -> pa.Table:
 
 
 def _step_row(step: Summary) -> StepRow:
+    """A step as the page has it: only what an import refuses is rejected, and an earlier run's time is not ours."""
     rejected = step.get("rejected", 0)
     reasons = rejected if isinstance(rejected, dict) else {}
+    lost = sum(reasons.values()) if isinstance(rejected, dict) else int(rejected)
+    imports, made_before, partitions = step["step"] == "import", bool(step.get("resumed")), step.get("partitions", 0)
     return StepRow(
         name=step["name"],
         kind=step["step"],
         rows_in=step["rows_in"],
         rows_out=step["written"],
-        rejected=sum(reasons.values()) if isinstance(rejected, dict) else int(rejected),
-        partitions=step.get("partitions", 0),
-        seconds=step["seconds"],
-        peak_memory_mb=step.get("peak_memory_mb"),
-        resumed_partitions=step.get("resumed_partitions", 0),
+        rejected=lost if imports else 0,
+        left_out=0 if imports else lost,
+        made_before=made_before,
+        partitions=partitions,
+        seconds=0.0 if made_before else step["seconds"],
+        peak_memory_mb=None if made_before else step.get("peak_memory_mb"),
+        resumed_partitions=partitions if made_before else step.get("resumed_partitions", 0),
         note="; ".join(f"{reason}: {rows:,}" for reason, rows in sorted(reasons.items())),
     )
 

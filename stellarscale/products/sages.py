@@ -23,7 +23,7 @@ from stellarscale.partition.predict import PredictConfig, output_schema
 from stellarscale.products.comparators import compare, raise_failed
 from stellarscale.products.evaluation import check_evaluation
 from stellarscale.products.external import match_externals
-from stellarscale.products.featured import SKY_ROLES, located, no_features, only_position
+from stellarscale.products.featured import SKY_ROLES, feature_inputs, located, no_features, only_position
 from stellarscale.products.forests import TrainedModel, stored_models, train_models
 from stellarscale.products.importing import import_survey
 from stellarscale.products.labels import sample_task, training_sources
@@ -49,7 +49,7 @@ def run(
     subset : str, optional
         Part of the primary catalogue, as ``--subset``.
     fresh : bool
-        Throw away what an earlier run left.
+        Throw away what an earlier run left; in a store that jobs share, only what was made otherwise.
     update : bool
         Redo the steps whose settings or inputs changed, and what follows from them; keep the others.
 
@@ -68,7 +68,8 @@ def run(
     inputs = plan(job, subset)["inputs"].values()
     keep_apart(out, [Path(path) for paths in inputs for path in paths])
     open_ledger(out, step="run", digest=digest_of(job.product, job.name), about={}, fresh=fresh)
-    with session(cluster, update=update) as on:
+    # What a store shares with other jobs is not thrown away: only what changed is made anew.
+    with session(cluster, update=update or fresh) as on:
         catalogs, steps = _catalogs(on, job)
         matched = _match(on, job, catalogs, subset, steps)
         _product(job, matched)
@@ -140,10 +141,13 @@ def plan(job: Job, subset: str | None = None) -> Summary:
         if entry.survey is not None:
             check_names(load_survey(entry.survey), entry.columns)
     inputs = {name: [str(path) for path in _files(job, name, entry)] for name, entry in entries.items()}
-    maps = job.features.ebv.sfd98 if job.features.ebv else None
-    for what, path in (("truth table", job.truth.file if job.truth else None), ("directory of dust maps", maps)):
-        if path is not None and not Path(path).exists():
-            raise InputError(f"the {what} of the job does not exist", where=Path(path).absolute())
+    for path in feature_inputs(job.features):
+        if not path.is_file():
+            raise InputError(
+                "a dust map of the job does not exist", where=path, cause="features.ebv.sfd98 names its directory"
+            )
+    if job.truth and not Path(job.truth.file).exists():
+        raise InputError("the truth table of the job does not exist", where=Path(job.truth.file).absolute())
     check_truth(job)
     chain = [job.match.primary, *(step.catalog for step in job.match.chain)]
     return {
@@ -213,8 +217,9 @@ def _models(
 def _match(on: Session, job: Job, catalogs: dict[str, Path], subset: str | None, steps: list[Summary]) -> Path:
     """The chain of matches; a subset applies to the primary catalogue, so to the first match."""
     left = catalogs[job.match.primary]
+    folder = _store(job) if subset is None else _out(job) / "catalogs"  # a part of the sky is of no use to other jobs
     for step in job.match.chain:
-        out = _store(job) / f"{left.name}_x_{step.catalog}"
+        out = folder / f"{left.name}_x_{step.catalog}"
         steps.append(_one_match(on, left, catalogs, step, out, subset))
         left, subset = out, None
     return left
@@ -240,7 +245,8 @@ def _predict(
         out=out,
         schema=schema,
         properties=_product_properties(job, open_stored(matched).properties, digests),
-        settings={"job": digest_of(job.features, job.training, job.output), "models": digests},
+        settings={"job": digest_of(job.features, job.training.decisive, job.output), "models": digests},
+        inputs=feature_inputs(job.features),
     )
     config = replace(config, features=located(job.features))
     task = PredictTask(matched, out, config, tuple((m.spec.name, m.path, m.digest) for m in models), _parsed(subset))

@@ -52,7 +52,10 @@ def session(cluster: str = "threads", *, update: bool = False) -> Iterator[Sessi
 
 @dataclass(frozen=True)
 class Mapped:
-    """A catalogue to be made from another one, partition by partition."""
+    """A catalogue to be made from another one, partition by partition.
+
+    ``conserved`` says that every row that is read is written or rejected with a reason; a match need not.
+    """
 
     step: str
     source: Path
@@ -61,6 +64,7 @@ class Mapped:
     properties: CatalogProperties
     settings: Mapping[str, Any]
     inputs: tuple[Path, ...] = ()
+    conserved: bool = True
 
 
 _COUNTS = ("matched", "only_calibrate")  # of steps that have them
@@ -76,7 +80,8 @@ def map_catalog(
 ) -> Summary:
     """Run a worker's function over the partitions of a catalogue, and finish the catalogue it writes.
 
-    Rows are counted at the hand-over: what the receipts say was written must be what the files hold.
+    Rows are counted at the hand-over: what was read must be written or rejected, partition by partition, and what the
+    receipts say was written must be what the files hold.
 
     Raises
     ------
@@ -97,6 +102,8 @@ def map_catalog(
     stage = run_stage(
         on.client, work, {str(p): p for p in pixels}, ledger=ledger, stage=mapped.step, progress=on.progress
     )
+    if mapped.conserved:
+        _check_conserved(mapped, stage)
     written = _finish(mapped, stage, digest)
     summary = {
         "step": mapped.step,
@@ -132,6 +139,19 @@ def inherited(properties: CatalogProperties, name: str, **extra: str) -> Catalog
 def pixel_record(receipt: Mapping[str, Any]) -> PixelRecord:
     """A receipt's partition as the writer's record."""
     return PixelRecord(Pixel.parse(receipt["pixel"]), receipt["rows_out"], receipt["bytes"], receipt["checksum"])
+
+
+def _check_conserved(mapped: Mapped, stage: StageResult) -> None:
+    for receipt in stage.receipts.values():
+        accounted = receipt["rows_out"] + sum(receipt.get("rejected", {}).values())
+        if accounted != receipt["rows_in"]:
+            raise RowCountError(
+                "rows were lost or doubled in a partition",
+                where=f"{mapped.out}, {receipt['pixel']}",
+                seen=f"{accounted:,} written or rejected",
+                needed=f"{receipt['rows_in']:,} read",
+                cause="a fault of the program: please report it",
+            )
 
 
 def _finish(mapped: Mapped, stage: StageResult, digest: str) -> int:

@@ -64,8 +64,12 @@ def scan(on: Session, job: Job, out: Path) -> list[Summary]:
 
 
 def read_scans(job: Job, out: Path) -> list[TuningScan]:
-    """The scans that a run has finished, for its report."""
-    paths = [out / "tuning" / f"{spec.name}.json" for spec in job.training.models]
+    """The scans that the job asks for and a run has finished, for its report."""
+    tuning = job.training.tuning
+    if tuning is None:
+        return []
+    names = [spec.name for spec in job.training.models if not tuning.models or spec.name in tuning.models]
+    paths = [out / "tuning" / f"{name}.json" for name in names]
     return [TuningScan.from_json(json.loads(path.read_text())) for path in paths if path.is_file()]
 
 
@@ -82,6 +86,7 @@ def _scan_model(on: Session, job: Job, tuning: Tuning, spec: ModelSpec, out: Pat
         step="tune",
         digest=digest_of("tune", settings, inputs),
         about={"settings": settings, "inputs": inputs},
+        update=on.update,
     )
     cells = {cell.key: cell for cell in (*left, *right)}
     task = TuneTask(

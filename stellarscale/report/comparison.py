@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from stellarscale.report.content import ExtraSection
-from stellarscale.report.labels import count, duration, short
+from stellarscale.report.labels import count, duration, sample_name, several, short
 from stellarscale.report.tables import NONE, table
 
 
@@ -21,7 +21,7 @@ def method_table(records: Sequence[Mapping[str, Any]]) -> str:
     """
     head = [
         "Model<|stars", "Method<", "Stars", "Robust σ|1.48 MAD", "Beside|the forest", "Bias|median", "Fit σ", "RMSE",
-        "Training", "Prediction|stars/s", "Threads", "Peak memory|MB",
+        "Training", "Prediction|stars/s", "Memory|peak, MB",
     ]  # fmt: skip
     rows = [cells for model in _in_order(records, "model") for cells in _model_rows(records, model)]
     caption = (
@@ -56,10 +56,11 @@ def _model_rows(records: Sequence[Mapping[str, Any]], model: str) -> list[list[s
 def _cells(record: Mapping[str, Any], test: str, forest: float | None, best: float) -> list[str]:
     numbers = record["against"][test]
     sigma = short(numbers["sigma"])
+    threads = record.get("threads")
     seconds, rate, memory = (record.get(name) for name in ("fit_seconds", "predict_rows_per_second", "peak_memory_mb"))
     return [
-        f"{escape(record['model'])}<small>{escape(test.replace('_', ' '))}</small>",
-        escape(record["method"]),
+        f"{escape(record['model'])}<small>{escape(sample_name(test))}</small>",
+        escape(record["method"]) + (f"<small>{several(threads, 'thread')}</small>" if threads else ""),
         count(numbers["n"]),
         f"<b>{sigma}</b>" if numbers["sigma"] == best else sigma,
         f"{100 * (numbers['sigma'] / forest - 1):+.1f} %".replace("-", "−") if forest else NONE,
@@ -68,14 +69,13 @@ def _cells(record: Mapping[str, Any], test: str, forest: float | None, best: flo
         short(numbers["rmse"]),
         NONE if seconds is None else duration(seconds),
         count(rate),
-        count(record.get("threads")),
         count(memory),
     ]
 
 
 def _failed(record: Mapping[str, Any]) -> list[str]:
     reason = f'<td class="wrap">{escape(record["method"])}<em>failed: {escape(record["failed"])}</em></td>'
-    return [escape(record["model"]), reason, *[NONE] * 10]
+    return [escape(record["model"]), reason, *[NONE] * 9]
 
 
 def _in_order(records: Sequence[Mapping[str, Any]], name: str) -> list[str]:

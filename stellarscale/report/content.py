@@ -19,7 +19,7 @@ class StepRow:
     name, kind : str
         E.g. ``gaia`` and ``import``.
     rows_in, rows_out, rejected : int
-        Rows read, written, and written to the list of rejects.
+        Rows read, written, and written to the list of rejects of an import.
     partitions, resumed_partitions : int
         Partitions of the step, and those among them that an earlier run had finished.
     seconds : float
@@ -30,6 +30,10 @@ class StepRow:
         Largest resident memory of any worker, in MB of 10^6 bytes.
     note : str
         Anything a reader should know; empty when all is plain.
+    left_out : int
+        Rows that a cut of the job leaves out: they are in order, and not wanted.
+    made_before : bool
+        Whether another run had made all of it: it took no time of this one.
     """
 
     name: str
@@ -43,13 +47,20 @@ class StepRow:
     peak_memory_mb: float | None = None
     resumed_partitions: int = 0
     note: str = ""
+    left_out: int = 0
+    made_before: bool = False
+
+    @property
+    def title(self) -> str:
+        """Name and kind; the name alone where the kind says no more."""
+        return self.name if self.name.startswith((self.kind, "match")) else f"{self.name} · {self.kind}"
 
     @property
     def rate(self) -> float | None:
         """Rows read per second; None when not known."""
         if self.rows_per_second is not None:
             return self.rows_per_second
-        if self.seconds <= 0 or self.resumed_partitions:
+        if self.seconds <= 0 or self.resumed_partitions or self.made_before:
             return None
         return self.rows_in / self.seconds
 
@@ -123,6 +134,8 @@ class SampleStars:
         Index into ``kinds`` of each star.
     colour, absolute : ndarray, shape (n,), optional
         Dereddened colour and absolute magnitude, where the job has classes.
+    roles : dict of str to int
+        Stars of the model by role, those that are not drawn among them.
     """
 
     model: str
@@ -133,6 +146,7 @@ class SampleStars:
     kind: NDArray[np.integer]
     colour: NDArray[np.floating] | None = None
     absolute: NDArray[np.floating] | None = None
+    roles: dict[str, int] = field(default_factory=dict)
 
     def trains(self) -> NDArray[np.bool_]:
         """Which stars train."""
@@ -247,6 +261,8 @@ class ReportContent:
         Counts of the whole catalogue.
     flag_counts : dict of str to int
         Rows of the catalogue that carry each quality flag, by flag name.
+    models : int
+        Models of the job.
     rows_total : int, optional
         Rows of the catalogue; left out: the sum of ``sky``, then the rows of the last step.
     """
@@ -260,6 +276,7 @@ class ReportContent:
     evaluations: tuple[Evaluation, ...] = ()
     importances: tuple[Importance, ...] = ()
     samples: tuple[SampleStars, ...] = ()
+    models: int = 0
     clusters: tuple[ClusterResult, ...] = ()
     metallicity: ClassHistograms | None = None
     extras: tuple[ExtraSection, ...] = ()

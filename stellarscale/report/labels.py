@@ -5,6 +5,12 @@ from __future__ import annotations
 import math
 from html import escape
 
+_SAMPLES = {
+    "train": "training",
+    "calibrate": "calibration",
+    "held_out": "held-out labels",
+    "held_out_wide": "held-out labels beyond the training cuts",
+}
 _MATH = {
     "teff": r"$T_{\rm eff}$",
     "logg": r"$\log\,g$",
@@ -56,6 +62,11 @@ def with_unit(column: str, unit: str) -> str:
 def literal(text: str) -> str:
     """Text that matplotlib must not read as a formula."""
     return text.replace("$", r"\$")
+
+
+def sample_name(role: str) -> str:
+    """What the page calls the stars of a role: ``held_out``, ``test:apogee``."""
+    return _SAMPLES.get(role) or f"labels of {role.removeprefix('test:')}"
 
 
 def on_page(column: str) -> str:

@@ -112,6 +112,7 @@ def numbers_json(content: ReportContent) -> dict[str, Any]:
             "extrapolated": [asdict(row) for row in map(novelty_row, content.evaluations) if row],
             "trends": [row for each in content.evaluations for row in trend_rows(each)],
             "samples": [row for sample in content.samples for row in sample_rows(sample)],
+            "stars_of_models": {sample.model: sample.roles for sample in content.samples if sample.roles},
             "clusters": [cluster_row(cluster) for cluster in content.clusters],
             "metallicity": class_rows(content.metallicity) if content.metallicity else [],
             **{extra.key: extra.numbers for extra in content.extras if extra.numbers is not None},

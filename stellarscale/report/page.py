@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
 from stellarscale.report import sections
-from stellarscale.report.content import ReportContent
+from stellarscale.report.content import ReportContent, StepRow
 from stellarscale.report.labels import count, duration, several
 from stellarscale.report.pieces import nothing, picture
 from stellarscale.report.plots import star_figures
@@ -19,6 +19,7 @@ from stellarscale.report.plots_sky import plot_sky
 from stellarscale.report.plots_style import DPI
 from stellarscale.report.style import CSS
 from stellarscale.report.tables import flag_rows, name_table, step_table
+from stellarscale.report.tables_evaluation import role_table
 
 MANY_PLOTS = 30
 CAPTIONS = {
@@ -119,19 +120,9 @@ def _summary(content: ReportContent) -> str:
     tiles: list[tuple[str, str]] = []
     if content.rows is not None:
         tiles.append((count(content.rows), "rows in the catalogue"))
-    if content.steps:
-        slowest = max(content.steps, key=lambda step: step.seconds)
-        tiles.append(
-            (
-                duration(sum(step.seconds for step in content.steps)),
-                f"in {several(len(content.steps), 'step')}",
-            )
-        )
-        tiles.append((duration(slowest.seconds), f"slowest step: {escape(slowest.name)} ({escape(slowest.kind)})"))
-        tiles.append((count(sum(step.rejected for step in content.steps)), "rows rejected"))
-    if content.evaluations:
-        models = len({each.model for each in content.evaluations})
-        tiles.append((count(models), "model compared" if models == 1 else "models compared"))
+    tiles += _step_tiles(content.steps)
+    if content.models:
+        tiles.append((count(content.models), "model" if content.models == 1 else "models"))
     cells = "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for value, name in tiles)
     notes = "".join(f"<li>{escape(note)}</li>" for note in content.notes)
     html = f'<div class="tiles">{cells}</div>' if cells else ""
@@ -139,14 +130,31 @@ def _summary(content: ReportContent) -> str:
     return html or nothing("Nothing was recorded for this run.")
 
 
+def _step_tiles(steps: Sequence[StepRow]) -> list[tuple[str, str]]:
+    if not steps:
+        return []
+    ours = [step for step in steps if not step.made_before]
+    older = f", {len(steps) - len(ours)} more made by an earlier run" if len(ours) < len(steps) else ""
+    tiles = [(duration(sum(step.seconds for step in ours)), f"in {several(len(ours), 'step')}{older}")]
+    if ours:
+        slowest = max(ours, key=lambda step: step.seconds)
+        tiles.append((duration(slowest.seconds), f"slowest step: {escape(slowest.title)}"))
+    tiles.append((count(sum(step.rejected for step in steps)), "rows rejected by imports"))
+    left_out = sum(step.left_out for step in steps)
+    return [*tiles, (count(left_out), "stars left out by cuts")] if left_out else tiles
+
+
 def _steps(content: ReportContent, dpi: int) -> str:
     if not content.steps:
         return nothing("No steps were recorded.")
-    caption = "Left: rows in (grey), out (blue) and rejected. Right: wall-clock time and rows read per second."
-    listed = "; ".join(f"{s.name} {count(s.rows_in)} in, {count(s.rows_out)} out" for s in content.steps)
-    return picture(plot_steps(content.steps), f"Rows through each step: {listed}", caption, dpi) + step_table(
-        content.steps
+    caption = (
+        "Left: rows in (grey), out (blue), and rejected or left out. Right: wall-clock time and rows read per second."
     )
+    listed = "; ".join(f"{s.name} {count(s.rows_in)} in, {count(s.rows_out)} out" for s in content.steps)
+    drawn = picture(plot_steps(content.steps), f"Rows through each step: {listed}", caption, dpi)
+    stars = [sample for sample in content.samples if sample.roles]
+    html = drawn + step_table(content.steps)
+    return html + "<h3>Stars of each model</h3>" + role_table(stars) if stars else html
 
 
 def _importances(content: ReportContent, dpi: int) -> str:
@@ -167,8 +175,10 @@ def _stars(content: ReportContent, dpi: int) -> str:
     )
     if not figures:
         return nothing("The sample has none of the columns that the diagrams need.")
-    sample = f"<p>Drawn from a sample of {several(content.stars.num_rows, 'row')} of the catalogue.</p>"
-    return sample + "".join(picture(drawn, CAPTIONS[name], CAPTIONS[name], dpi) for name, drawn in figures.items())
+    drawn, rows = content.stars.num_rows, content.rows
+    part = "all" if rows is not None and drawn >= rows else "a sample of"
+    sample = f"<p>Drawn from {part} {several(drawn, 'row')} of the catalogue.</p>"
+    return sample + "".join(picture(each, CAPTIONS[name], CAPTIONS[name], dpi) for name, each in figures.items())
 
 
 def _sky(content: ReportContent, dpi: int) -> str:

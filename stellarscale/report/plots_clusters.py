@@ -13,6 +13,7 @@ from stellarscale.report.plots_style import BLUE, GREY, INK, VERMILION, Room, em
 
 BINS = 24
 SHOWN = 4.0  # mas/yr on each side of the cluster
+LINE_TOP = 0.72  # of the height of a histogram: the legend is above
 
 
 @styled
@@ -77,10 +78,11 @@ def _histogram(axes: Axes, cluster: ClusterResult) -> None:
         curve = height * np.exp(-0.5 * ((fine - fit.mean) / fit.sigma) ** 2)
         axes.plot(fine, curve, color=VERMILION, ls="--", label=text)
     else:
-        axes.axvline(fit.mean, color=VERMILION, ls="--", label=text)
-    axes.axvline(cluster.literature, color=INK, ls="--", lw=1.2, label=f"literature {short(cluster.literature)}")
+        axes.axvline(fit.mean, ymax=LINE_TOP, color=VERMILION, ls="--", label=text)
+    text = f"literature {short(cluster.literature)}"
+    axes.axvline(cluster.literature, ymax=LINE_TOP, color=INK, ls="--", lw=1.2, label=text)
     axes.set_xlim(low, high)
-    axes.set_ylim(0, max(counts.max(), 1) * 1.4)
+    axes.set_ylim(0, max(counts.max(), 1) / LINE_TOP)
     axes.set_xlabel(with_unit(cluster.label, "dex"))
     axes.set_ylabel("stars per bin")
     axes.legend(loc="upper left", borderpad=0.2)

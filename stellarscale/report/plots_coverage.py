@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import cycle
+from collections.abc import Callable, Sequence
+from itertools import cycle, product
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,7 +15,7 @@ from stellarscale.report.coverage import CoverageRow
 from stellarscale.report.labels import in_plot, literal
 from stellarscale.report.plots_style import CYCLE, GREEN, GREY, INK, Room, empty, panels, round_ticks, styled
 
-LEGEND_COLUMNS = 4
+COLUMNS, LEGEND_COLUMNS = 3, 6
 # What a calibrated error may miss its level by.
 BAND_68, BAND_95 = 0.02, 0.01
 
@@ -26,47 +27,57 @@ def has_coverage(rows: Sequence[CoverageRow]) -> bool:
 
 @styled
 def plot_coverage(rows: Sequence[CoverageRow], magnitude_name: str) -> Figure:
-    """Share of stars within the 68 % and the 95 % interval in bins of magnitude, a panel per label.
+    """Share of stars within the 68 % and the 95 % interval in bins of magnitude.
 
-    Honest errors lie on the dashed lines; the bands are +- 2 and +- 1 per cent.
+    A panel per label and reference, a line per class. Honest errors lie on the dashed lines; the bands are +- 2 and
+    +- 1 per cent.
     """
     chosen = [row for row in rows if row.low is not None and row.coverage_68 is not None]
-    labels = list(dict.fromkeys(row.label for row in chosen))
-    lines = list(dict.fromkeys(_line(row) for row in chosen))
-    if not labels:
+    shown = sorted({(row.against, row.label) for row in chosen}, key=_in_order(chosen))
+    if not shown:
         drawn, grid = panels(6.0, 2.5, (1, 1))
         empty(grid[0, 0], "no errors to check by magnitude")
         return drawn
-    colours = dict(zip(lines, cycle(CYCLE), strict=False))
-    legend_rows = -(-len(lines) // LEGEND_COLUMNS)
-    room = Room(bottom=0.65 + 0.2 * legend_rows, between=0.7)
-    drawn, grid = panels(max(3.8 * len(labels), 6.0), 3.2 + room.bottom, (1, len(labels)), room=room)
-    for axes, label in zip(grid[0], labels, strict=True):
-        _panel(axes, [row for row in chosen if row.label == label], colours)
-        axes.set_title(in_plot(label))
+    classes = list(dict.fromkeys(row.group for row in chosen))
+    looks = dict(zip(classes, cycle(product(("-", "--", ":"), CYCLE)), strict=False))
+    columns = min(COLUMNS, len(shown))
+    lines = -(-len(shown) // columns)
+    room = Room(bottom=0.6 + 0.2 * -(-len(classes) // LEGEND_COLUMNS), between=0.6, rows=0.55, top=0.5)
+    height = room.bottom + room.top + lines * 2.3 + (lines - 1) * room.rows
+    drawn, grid = panels(max(3.8 * columns, 6.0), height, (lines, columns), room=room)
+    for axes, (against, label) in zip(grid.ravel(), shown, strict=False):
+        _panel(axes, [row for row in chosen if (row.against, row.label) == (against, label)], looks)
+        axes.set_title(f"{in_plot(label)}   {literal(against)}", fontsize=8.5)
+    for axes in grid.ravel()[len(shown) :]:
+        axes.set_axis_off()
+    for axes in grid.ravel()[max(len(shown) - columns, 0) : len(shown)]:
         axes.set_xlabel(in_plot(magnitude_name) + " (mag)" if magnitude_name else "magnitude")
-    grid[0, 0].set_ylabel("share inside the interval (%)")
-    handles = [Line2D([], [], color=colours[line], marker="o", ms=4, label=literal(", ".join(line))) for line in lines]
+    for axes in grid[:, 0]:
+        axes.set_ylabel("share inside (%)")
+    handles = [Line2D([], [], color=looks[name][1], ls=looks[name][0], lw=1.6, label=literal(name)) for name in classes]
     drawn.legend(handles=handles, loc="lower center", ncols=LEGEND_COLUMNS, borderaxespad=0.1)
     return drawn
 
 
-def _line(row: CoverageRow) -> tuple[str, str]:
-    """What the stars of a line are compared with, and their class."""
-    return row.against, row.group
+def _in_order(rows: Sequence[CoverageRow]) -> Callable[[tuple[str, str]], tuple[int, int]]:
+    """Sorts references and labels as they come in the rows, each reference with all its labels."""
+    references = list(dict.fromkeys(row.against for row in rows))
+    labels = list(dict.fromkeys(row.label for row in rows))
+    return lambda panel: (references.index(panel[0]), labels.index(panel[1]))
 
 
-def _panel(axes: Axes, rows: Sequence[CoverageRow], colours: dict[tuple[str, str], str]) -> None:
+def _panel(axes: Axes, rows: Sequence[CoverageRow], looks: dict[str, tuple[str, str]]) -> None:
     for level, band in ((ONE_SIGMA, BAND_68), (0.95, BAND_95)):
         axes.axhspan(100 * (level - band), 100 * (level + band), color=GREEN, alpha=0.15, lw=0)
         axes.axhline(100 * level, color=INK, lw=0.8, ls="--")
-    for line in dict.fromkeys(_line(row) for row in rows):
-        mine = [row for row in rows if _line(row) == line]
+    for name in dict.fromkeys(row.group for row in rows):
+        mine = [row for row in rows if row.group == name]
+        line: dict[str, Any] = {"ms": 4, "lw": 1.2, "ls": looks[name][0], "color": looks[name][1]}
         x = [0.5 * ((row.low or 0.0) + (row.high or 0.0)) for row in mine]
-        axes.plot(x, [100 * (row.coverage_68 or 0.0) for row in mine], "o-", ms=4, lw=1.2, color=colours[line])
+        axes.plot(x, [100 * (row.coverage_68 or 0.0) for row in mine], marker="o", **line)
         second = [(at, 100 * row.coverage_95) for at, row in zip(x, mine, strict=True) if row.coverage_95 is not None]
         if second:
-            axes.plot(*zip(*second, strict=True), "s-", ms=4, lw=1.2, color=colours[line])
+            axes.plot(*zip(*second, strict=True), marker="s", **line)
     axes.set_ylim(max(0.0, min(45.0, axes.get_ylim()[0])), 101.0)
     axes.grid(True, color=GREY, alpha=0.25)
     round_ticks(axes.xaxis, axes.yaxis)

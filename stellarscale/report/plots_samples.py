@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stellarscale.report.content import SampleStars
-from stellarscale.report.labels import compact, in_plot, literal, with_unit
+from stellarscale.report.labels import compact, in_plot, literal, sample_name, with_unit
 from stellarscale.report.plots_style import (
     CYCLE,
     Room,
@@ -21,6 +23,8 @@ from stellarscale.report.plots_style import (
     round_ticks,
     styled,
 )
+
+_LOOKS = {"train": "-", "held_out": "--"}  # a colour per catalogue; dotted: other catalogues that test
 
 
 @styled
@@ -35,13 +39,17 @@ def plot_sample(sample: SampleStars, colour_column: str, absolute_column: str) -
     """
     train = sample.trains()
     diagrams = sample.colour is not None and sample.absolute is not None
-    drawn, grid = panels(11.5 if diagrams else 5.0, 3.6, (1, 3 if diagrams else 1), room=Room(between=0.75))
+    columns, lines = (3, 4) if diagrams else (1, 2)
+    legend = 0.2 * -(-len(sample.kinds) // lines)
+    room = Room(between=0.75, bottom=0.6 + legend)
+    drawn, grid = panels(11.5 if diagrams else 6.0, 3.5 + legend, (1, columns), room=room)
     _histograms(grid[0, -1], sample, train)
+    drawn.legend(*grid[0, -1].get_legend_handles_labels(), loc="lower center", ncols=lines, borderaxespad=0.1)
     if sample.colour is None or sample.absolute is None:
         return drawn
     x, y = np.asarray(sample.colour, dtype=np.float64), np.asarray(sample.absolute, dtype=np.float64)
     extent = (*limits(x, cut=0.05, least=0.1), *limits(y, cut=0.05, least=0.5))
-    for axes, chosen, name in ((grid[0, 0], train, "Training"), (grid[0, 1], ~train, "Test")):
+    for axes, chosen, name in ((grid[0, 0], train, "Training"), (grid[0, 1], ~train, "Held out and test")):
         chosen = chosen & np.isfinite(x) & np.isfinite(y)
         axes.set_title(f"{name}: {compact(chosen.sum())} stars")
         if chosen.any():
@@ -66,20 +74,18 @@ def _histograms(axes: Axes, sample: SampleStars, train: NDArray[np.bool_]) -> No
     edges = np.linspace(*limits(value, least=1e-2), int(np.clip(np.sqrt(finite.sum()), 8, 60)) + 1)
     all_train, _ = np.histogram(value[finite & train], bins=edges)
     axes.stairs(all_train, edges, fill=True, color=CYCLE[0], alpha=0.15)
-    sources = sorted({(role != "train", source) for source, role in sample.kinds})
-    for number, (tests, source) in enumerate(sources):
-        mine = [i for i, (name, role) in enumerate(sample.kinds) if name == source and (role != "train") == tests]
-        chosen = finite & np.isin(sample.kind, mine)
+    sources = sorted({source for source, _ in sample.kinds})
+    for number in sorted(range(len(sample.kinds)), key=lambda i: (_LOOKS.get(sample.kinds[i][1], ":"), i)):
+        source, role = sample.kinds[number]
+        chosen = finite & (sample.kind == number)
         counts, _ = np.histogram(value[chosen], bins=edges)
-        text = f"{source}, {'test' if tests else 'training'} ({compact(chosen.sum())})"
-        look = "--" if tests else "-"
-        axes.stairs(counts, edges, lw=1.4, ls=look, color=CYCLE[number % len(CYCLE)], label=literal(text))
+        name = sample_name(role) if role.startswith("test:") else f"{source}, {sample_name(role)}"
+        look: dict[str, Any] = {"ls": _LOOKS.get(role, ":"), "color": CYCLE[sources.index(source) % len(CYCLE)]}
+        axes.stairs(counts, edges, lw=1.4, label=literal(f"{name} ({compact(chosen.sum())})"), **look)
     log_counts(axes)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_xlabel(with_unit(sample.label, sample.unit))
     axes.set_title(f"{in_plot(sample.label)} by catalogue, stars per bin")
-    axes.legend(loc="upper left", fontsize=7.5, borderpad=0.2)
-    axes.set_ylim(0.7, axes.get_ylim()[1] * 8)
     round_ticks(axes.xaxis)
 
 

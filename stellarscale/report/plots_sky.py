@@ -28,13 +28,13 @@ def plot_sky(sky: SkyCounts, *, title: str = "") -> Figure:
     kept = SkyCounts(sky.order, sky.ipix[filled], sky.counts[filled])
     box = _footprint(kept)
     small = box is not None and max(box[2], box[3]) < SMALL_DEG
-    drawn = figure(11.0, 4.0) if small else figure(9.5, 5.0)
+    drawn = figure(11.0, 4.0) if small else figure(9.5, 5.4)
     if small and box is not None:
         whole = drawn.add_axes((0.05, 0.06, 0.52, 0.88), projection="mollweide")
         _draw_close(drawn.add_axes((0.65, 0.14, 0.25, 0.78)), kept, box, _norm(kept))
         _mark(whole, box)
     else:
-        whole = drawn.add_axes((0.07, 0.15, 0.88, 0.83), projection="mollweide")
+        whole = drawn.add_axes((0.07, 0.21, 0.88, 0.77), projection="mollweide")
     _draw_whole(whole, kept, _norm(kept), bar=not small)
     if title:
         drawn.suptitle(title, fontsize=10.5, fontweight="bold")

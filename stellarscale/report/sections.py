@@ -29,6 +29,15 @@ PANELS = (
     "Right: residuals against the reference, with their median and robust σ in bins.</p>"
 )
 
+TRUTH = (
+    "<p>The intervals are for the label on the scale of the training catalogue, the noise of its labels included: a "
+    "truth without that noise lies inside more often than 68 % and 95 %, unless the scales differ.</p>"
+)
+OURS_ALONE = (
+    "<p>Against other catalogues the intervals are of our errors alone: the errors of theirs, and differences of "
+    "scale, leave fewer stars inside.</p>"
+)
+
 
 def accuracy(content: ReportContent, dpi: int) -> str:
     """Models against held-out and test labels, and the catalogue against the truth (paper I, Figs 6 to 8)."""
@@ -65,7 +74,9 @@ def errors(content: ReportContent, dpi: int) -> str:
         if has_coverage(lines):
             name = next((each.magnitude_name for each, _ in chosen if each.magnitude_name), "")
             caption = "Circles: 68 % intervals; squares: 95 % intervals. Bands: ± 2 and ± 1 per cent about the level."
-            html += [f"<h3>{heading}</h3>", picture(plot_coverage(lines, name), f"Coverage: {heading}", caption, dpi)]
+            html += [f"<h3>{heading}</h3>", *([TRUTH] if kind == "truth" else [])]
+            html += [picture(plot_coverage(lines, name), f"Coverage: {heading}", caption, dpi)]
+    html += ["<h3>All samples</h3>", *([OURS_ALONE] if any(e.kind == "external" for e in content.evaluations) else [])]
     html.append(coverage_table(rows))
     flagged = [row for each in content.evaluations if (row := novelty_row(each))]
     if flagged:

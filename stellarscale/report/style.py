@@ -49,7 +49,8 @@ caption { caption-side: bottom; text-align: left; color: var(--soft); font-size:
 th, td { padding: 0.4rem 0.5rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 thead th { background: var(--head); font-weight: 600; vertical-align: bottom; }
-th small { display: block; font-weight: 400; color: var(--soft); }
+th small, td small { display: block; font-weight: 400; color: var(--soft); }
+thead th small { white-space: normal; }
 tbody tr:last-child > * { border-bottom: none; }
 tfoot td, tfoot th { border-top: 1px solid var(--line); border-bottom: none; font-weight: 600; }
 th.text, td.text { text-align: left; }

@@ -53,30 +53,37 @@ def _cell(cell: str, is_text: bool) -> str:
 def step_table(steps: Sequence[StepRow]) -> str:
     """Rows, partitions, time and memory of each step."""
     head = [
-        "Step<", "Rows in", "Rows out", "Rejected", "Partitions", "Resumed", "Time", "Rate|rows/s",
+        "Step<", "Rows in", "Rows out", "Rejected", "Left out", "Partitions", "Resumed", "Time", "Rate|rows/s",
         "Peak memory|MB",
     ]  # fmt: skip
     rows = [_step_cells(step) for step in steps]
     foot = ["All steps", "", "", count(sum(step.rejected for step in steps))]
     foot += [
+        count(sum(step.left_out for step in steps)),
         count(sum(step.partitions for step in steps)),
         count(sum(step.resumed_partitions for step in steps)),
     ]
-    foot += [duration(sum(step.seconds for step in steps)), "", ""]
-    caption = "Resumed: partitions that an earlier run had finished. Peak memory: resident, largest of any worker."
+    foot += [duration(sum(step.seconds for step in steps if not step.made_before)), "", ""]
+    caption = (
+        "Rejected: rows that an import could not take. Left out: rows that a cut of the job does not want. Resumed: "
+        "partitions that an earlier run had finished; a step without a time was made by one, and is not in the total. "
+        "Peak memory: resident, largest of any worker."
+    )
     return table(head, rows, caption=caption, foot=foot)
 
 
 def _step_cells(step: StepRow) -> list[str]:
     return [
-        f"{escape(step.name)}<small>{escape(step.kind)}</small>"
+        escape(step.name)
+        + (f"<small>{escape(step.kind)}</small>" if step.title != step.name else "")
         + (f"<em>{escape(step.note)}</em>" if step.note else ""),
         count(step.rows_in),
         count(step.rows_out),
         count(step.rejected),
+        count(step.left_out),
         count(step.partitions),
         count(step.resumed_partitions),
-        duration(step.seconds),
+        NONE if step.made_before else duration(step.seconds),
         count(round(step.rate)) if step.rate is not None else NONE,
         count(round(step.peak_memory_mb)) if step.peak_memory_mb is not None else NONE,
     ]

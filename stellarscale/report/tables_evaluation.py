@@ -7,7 +7,7 @@ from html import escape
 
 from stellarscale.report.content import ClassHistograms, ClusterResult, SampleStars
 from stellarscale.report.coverage import CoverageRow, NoveltyRow
-from stellarscale.report.labels import count, on_page, short
+from stellarscale.report.labels import count, on_page, sample_name, short
 from stellarscale.report.numbers import class_rows, cluster_row, sample_rows
 from stellarscale.report.tables import NONE, percent, table
 
@@ -64,21 +64,20 @@ def cluster_table(clusters: Sequence[ClusterResult]) -> str:
     """Members after each stage of the selection, and the value beside the literature's."""
     stages = list(dict.fromkeys(stage for cluster in clusters for stage in cluster.counts))
     head = ["Cluster<", "Outcome<", *(stage.replace("_", "|", 1) for stage in stages)]
-    head += ["Mean", "σ", "Literature", "Difference", "From<"]
+    head += ["Mean", "σ", "Literature", "Difference"]
     rows = []
     for cluster in clusters:
         figures = cluster_row(cluster)
         star = "*" if figures["converged"] is False else ""
         rows.append(
             [
-                escape(cluster.name),
-                escape(cluster.status),
+                f"{escape(cluster.name)}<small>literature: {escape(cluster.reference)}</small>",
+                f'<td class="wrap">{escape(cluster.status)}</td>',
                 *(count(cluster.counts.get(stage)) for stage in stages),
                 short(figures["mean"]) + star,
                 short(figures["sigma"]) + star,
                 short(cluster.literature),
                 short(figures["difference"]),
-                f'<td class="wrap">{escape(cluster.reference)}</td>',
             ]
         )
     return table(head, rows, caption="Values marked * are the median and the robust σ, where no Gaussian was fitted.")
@@ -100,12 +99,12 @@ def class_table(histograms: ClassHistograms) -> str:
 
 def sample_table(samples: Sequence[SampleStars]) -> str:
     """Stars of each model by catalogue and role."""
-    head = ["Model<", "Catalogue<", "Role<", "Stars", "Lowest|label", "Median|label", "Highest|label"]
+    head = ["Model<", "Catalogue<", "Sample<", "Stars", "Lowest|label", "Median|label", "Highest|label"]
     rows = [
         [
             escape(row["model"]),
             escape(row["catalogue"]),
-            escape(row["role"].partition(":")[0].replace("_", " ")),
+            escape(sample_name(row["role"])),
             count(row["n"]),
             short(row["lowest"]),
             short(row["median"]),
@@ -115,6 +114,22 @@ def sample_table(samples: Sequence[SampleStars]) -> str:
         for row in sample_rows(sample)
     ]
     return table(head, rows)
+
+
+def role_table(samples: Sequence[SampleStars]) -> str:
+    """How many stars of each model train, calibrate its errors, are held out, and test."""
+    found = {role for sample in samples for role in sample.roles}
+    fixed = [role for role in ("train", "calibrate", "held_out", "held_out_wide") if role in found]
+    roles = [*fixed, *sorted(found - set(fixed))]
+    head = ["Model<", *(_two_lines(sample_name(role)) for role in roles)]
+    rows = [[escape(each.model), *(count(each.roles.get(role, 0)) for role in roles)] for each in samples]
+    caption = "Calibration: stars beyond the training cuts that scale the errors only, and do not train."
+    return table(head, rows, caption=caption if "calibrate" in found else "")
+
+
+def _two_lines(name: str) -> str:
+    """A head such as ``Held-out|labels beyond the cuts``."""
+    return escape(name[0].upper() + name[1:]).replace(" ", "|", 1)
 
 
 def _signed(value: float) -> str:

@@ -21,6 +21,12 @@ class Label(Frozen):
     offset: float = Field(0.0, description="added to the values, to bring them to the scale of the training labels")
     unit: str = Field("", description="unit of the label, for reports and models")
 
+    @model_validator(mode="after")
+    def _error_named(self) -> Label:
+        if self.max_error is not None and self.error is None:
+            raise ValueError("max_error needs `error`, the column of the errors that it cuts")
+        return self
+
 
 class LabelSource(Frozen):
     """A further catalogue of labels and what its stars are for (paper I, section 2.3).
@@ -158,6 +164,11 @@ class Training(Frozen):
     pretrained: Pretrained | None = Field(None, description="models to use instead of training them")
     min_stars: int = Field(50, ge=2, description="fewer training stars than this for a model is an error")
     compare_with_sklearn: bool = Field(False, description="fit plain scikit-learn on the same split and report it")
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide what models say; scans and other methods come and go without another training."""
+        return self.model_dump(mode="json", exclude={"tuning", "comparators", "pretrained"})
 
     @model_validator(mode="after")
     def _labels_exist(self) -> Training:

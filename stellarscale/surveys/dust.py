@@ -11,6 +11,12 @@ from stellarscale.errors import InputError
 from stellarscale.kernels.dust import DustMaps
 
 
+def dust_files(directory: str | Path) -> tuple[Path, Path]:
+    """The two maps of a directory, of the northern and the southern Galactic hemisphere."""
+    north, south = (Path(directory) / f"SFD_dust_4096_{side}.fits" for side in ("ngp", "sgp"))
+    return north, south
+
+
 @lru_cache(maxsize=2)
 def load_dust_maps(directory: str) -> DustMaps:
     """Read ``SFD_dust_4096_ngp.fits`` and ``_sgp.fits``, once per process.
@@ -25,7 +31,7 @@ def load_dust_maps(directory: str) -> DustMaps:
     InputError
         If a file is missing, damaged, or not a square image.
     """
-    north, south = (_load(Path(directory) / f"SFD_dust_4096_{side}.fits") for side in ("ngp", "sgp"))
+    north, south = (_load(path) for path in dust_files(directory))
     return DustMaps(north, south)
 
 

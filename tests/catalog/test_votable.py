@@ -12,10 +12,12 @@ import pytest
 from astropy.io.votable import parse_single_table
 from astropy.io.votable import validate as votable_validate
 from astropy.table import Table
+from astropy.units import Unit
 from reference.mock_catalog import mock_table
 
 from stellarscale.catalog import votable
 from stellarscale.catalog.writer import write_table
+from stellarscale.schema import arrow_field, load_product, load_survey, survey_names
 
 
 def field(name="x", kind=None, unit="", ucd="", description=""):
@@ -67,7 +69,7 @@ def test_astropy_reads_the_fields_back():
     assert (ra.name, ra.ucd, str(ra.unit)) == ("ra", "pos.eq.ra;meta.main", "deg")
     assert ra.description == "right ascension, <ICRS> & more"
     assert (spectrum.datatype, spectrum.arraysize) == ("float", "7")
-    assert (name.datatype, name.arraysize) == ("char", "*")
+    assert (name.datatype, name.arraysize) == ("char", "64*")
     assert len(table.array) == 0
 
 
@@ -85,8 +87,8 @@ def test_astropy_reads_the_fields_back():
         (pa.float64(), ("double", None)),
         (pa.binary(16), ("unsignedByte", "16")),
         (pa.binary(), ("unsignedByte", "*")),
-        (pa.large_string(), ("char", "*")),
-        (pa.dictionary(pa.int8(), pa.string()), ("char", "*")),
+        (pa.large_string(), ("char", "64*")),
+        (pa.dictionary(pa.int8(), pa.string()), ("char", "64*")),
         (pa.list_(pa.int32()), ("int", "*")),
         (pa.struct([("a", pa.int8())]), None),
         (pa.list_(pa.string()), None),
@@ -127,6 +129,42 @@ def test_a_written_file_reads_as_votable_parquet(tmp_path: Path):
     assert back["feh"].description == "iron abundance (unit: dex)"
     assert np.array_equal(back["source_id"], table.column("source_id").to_numpy())
     assert pq.read_schema(path).metadata[votable.VERSION_KEY] == b"1.0"
+
+
+@pytest.mark.filterwarnings("ignore:No table..len")  # astropy's: the length of strings is not in its own metadata
+@pytest.mark.filterwarnings("ignore:The unit 'Angstrom' has been deprecated")
+@pytest.mark.parametrize("name", survey_names())
+def test_every_survey_opens_in_astropy_as_votable_parquet(name, tmp_path: Path):
+    columns = load_survey(name).columns
+    astropy_opens(tmp_path / "x.parquet", [arrow_field(each, column) for each, column in columns.items()])
+
+
+@pytest.mark.filterwarnings("ignore:No table..len")
+def test_the_product_opens_in_astropy_as_votable_parquet(tmp_path: Path):
+    columns = load_product("sages").columns
+    astropy_opens(tmp_path / "x.parquet", [arrow_field(each, column) for each, column in columns.items()])
+
+
+def astropy_opens(path: Path, fields: list[pa.Field]) -> None:
+    """Write three rows, strings short, empty and longer than the declared bound, and nulls among the floats."""
+    numbers = pa.array([1, 2, None])
+    strings = ["a", "", "long" * 40]
+    columns = [
+        pa.array(strings)
+        if pa.types.is_string(field.type)
+        else (numbers if pa.types.is_floating(field.type) else numbers.fill_null(0)).cast(field.type)
+        for field in fields
+    ]
+    key = pa.field("_healpix_29", pa.int64())
+    write_table(path, pa.table([pa.array([1, 2, 3]), *columns], schema=pa.schema([key, *fields])))
+    back = Table.read(path, format="parquet.votable")
+    for field in fields:
+        unit, _, description = votable.describe(field)
+        assert back[field.name].unit == (Unit(unit, format="vounit") if unit else None)
+        read = back[field.name].description or ""
+        assert read.split() == description.split()  # long ones are wrapped in the document
+        if pa.types.is_string(field.type):
+            assert list(back[field.name]) == strings
 
 
 def test_the_document_is_valid_xml_by_the_standard(tmp_path: Path):

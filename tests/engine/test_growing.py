@@ -51,11 +51,29 @@ def task(tmp_path) -> GrowTask:
     return GrowTask(tmp_path, TRAINING, seed=4)
 
 
-def finished(task: GrowTask) -> dict:
+def finished(task: GrowTask, **settings) -> dict:
     groups = plan_groups(task, SPEC, 500)
     for item in reversed(groups):
         grow_group(task, item)
-    return finish_model(FinishTask(task, {"teff": tuple(groups)}), SPEC)
+    return finish_model(FinishTask(task, {"teff": tuple(groups)}, **settings), SPEC)
+
+
+def test_stars_beyond_the_limit_of_the_output_train_and_are_not_known(tmp_path):
+    stars = sample(6000)
+    pq.write_table(stars, tmp_path / "teff_sample.parquet")
+    task = GrowTask(tmp_path, TRAINING, seed=4)
+    colour = stars["a"].to_numpy()
+    x = np.column_stack([colour, stars["b"].to_numpy()])
+    found = {}
+    for limit in (None, ("a", 0.8)):
+        record = finished(task, limit=limit)
+        said = load(tmp_path / "teff.npz").estimate(x, stars["g_0"].to_numpy())
+        found[limit] = said.novel
+        assert record["n_train"] == 5000
+    beyond = colour > 0.8
+    assert found[None][beyond].mean() < 0.01
+    assert found["a", 0.8][beyond].mean() > 0.98
+    assert found["a", 0.8][~beyond].mean() < 0.01
 
 
 def test_small_samples_are_one_group_and_large_ones_many(task):

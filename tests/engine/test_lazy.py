@@ -71,6 +71,14 @@ def add_colour(table: pa.Table) -> pa.Table:
     return table.append_column("twice", pc.multiply(table["gmag"], 2.0))
 
 
+def test_a_catalogue_is_shown_in_one_short_line(catalog, table):
+    partitions, columns = len(catalog.partitions), table.num_columns
+    assert repr(catalog) == f"<Catalog mock: {ROWS:,} rows in {partitions} partitions, {columns} columns>"
+    view = catalog.cone(0.3, 12.0, 0.5).columns(["ra"])
+    size = f"<Catalog mock: {ROWS:,} rows in {partitions} partitions, 2 columns"
+    assert repr(view) == f"{size}; a view with 1 subset(s), 1 step(s)>"
+
+
 def test_everything_comes_back_in_order(catalog, table):
     whole = catalog.compute()
     assert whole["source_id"].to_pylist() == table["source_id"].to_pylist()

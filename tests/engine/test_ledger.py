@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from stellarscale.engine import ledger as ledger_module
 from stellarscale.engine.ledger import Ledger, fingerprint, open_ledger, write_json
 from stellarscale.errors import CatalogError, RunError
 
@@ -69,3 +70,21 @@ def test_a_changed_setting_is_told_by_its_own_name(tmp_path):
     with pytest.raises(RunError, match=r"forest\.depth was 17, now 12") as caught:
         open_ledger(tmp_path / "x", step="train", digest="two", about=settings(12))
     assert "long text" not in str(caught.value)
+
+
+def test_a_removal_that_was_cut_short_leaves_the_directory_free(tmp_path, monkeypatch):
+    out = tmp_path / "x"
+    open_ledger(out, step="train", digest="one", about={}).finish({"rows": 1})
+    (out / "data").write_text("1")
+    removing = ledger_module.shutil.rmtree
+
+    def killed(path):
+        next(path.rglob("run.json")).unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ledger_module.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        open_ledger(out, step="train", digest="two", about={}, update=True)
+    monkeypatch.setattr(ledger_module.shutil, "rmtree", removing)
+    assert not open_ledger(out, step="train", digest="two", about={}).finished
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,15 @@ SPEC = TRAINING.models[0]
 WIDE = 1000  # stars from this number on pass the cuts of the prediction only
 
 
-def write_source(folder: Path, name: str, stars: Sequence[int], value: float, *, label: str = "label_fe_h") -> Path:
+def write_source(
+    folder: Path,
+    name: str,
+    stars: Sequence[int],
+    value: float,
+    *,
+    label: str = "label_fe_h",
+    trains: Sequence[bool] | None = None,
+) -> Path:
     """A small catalogue of training rows on one pixel; the star's number decides where it is, and if it trains."""
     root = folder / name
     ra, dec = 45.0 + np.array(stars) * 1e-3, np.full(len(stars), 5.0)
@@ -44,7 +53,7 @@ def write_source(folder: Path, name: str, stars: Sequence[int], value: float, *,
         "dec": dec,
         "g_0": np.array(stars, dtype=np.float32),
         label: np.full(len(stars), value),
-        "trains": np.array(stars) < WIDE,
+        "trains": np.array(stars) < WIDE if trains is None else np.array(trains),
     }
     table = pa.table({key: pa.array(values[order]) for key, values in columns.items()})
     pixel = Pixel(0, int(keys[0] >> 58))
@@ -108,6 +117,31 @@ def test_without_further_catalogues_the_split_is_the_plain_one(sources, tmp_path
     np.testing.assert_array_equal(held, held_out(100, test_fraction=0.25, seed=4))
 
 
+def test_all_rows_of_a_star_are_in_one_place(tmp_path):
+    twice = write_source(tmp_path, "twice", [*range(50), *range(50), 50, *range(1000, 1020), *range(1000, 1020)], 0.0)
+    record = build_sample(task_of(tmp_path, ("lamost", "train", twice)), SPEC)
+    found = read(tmp_path)
+    assert sum(map(len, found.values())) == record["rows_out"] == 141
+    assert all(len({role for role, _, _ in rows}) == 1 for rows in found.values())
+    assert Counter(rows[0][0] for star, rows in found.items() if star < 51) == {"train": 38, "held_out": 13}
+    assert {rows[0][0] for star, rows in found.items() if star >= WIDE} == {"calibrate", "held_out_wide"}
+
+
+def test_without_an_id_the_place_tells_the_star(tmp_path):
+    task = task_of(tmp_path, ("lamost", "train", write_source(tmp_path, "twice", [*range(50), *range(50)], 0.0)))
+    build_sample(replace(task, star=None), SPEC)
+    assert all(len({role for role, _, _ in rows}) == 1 for rows in read(tmp_path).values())
+
+
+def test_a_star_that_trains_calibrates_not_by_another_observation(tmp_path):
+    trains = [True] * 40 + [False] * 40
+    twice = write_source(tmp_path, "twice", [*range(40), *range(30, 70)], 0.0, trains=trains)
+    record = build_sample(task_of(tmp_path, ("lamost", "train", twice)), SPEC)
+    assert all(len(rows) == 1 for rows in read(tmp_path).values())
+    assert record["rejected"] == {"another observation of the star passes the cuts of the training": 10}
+    assert record["n_calibrate"] + record["n_held_out_wide"] == 30
+
+
 def test_a_catalogue_without_the_label_gives_no_stars(sources, tmp_path):
     other = ("rave", "extend", write_source(tmp_path, "rave", range(300, 400), 5000.0, label="label_teff"))
     build_sample(task_of(tmp_path, sources[0], other), SPEC)
@@ -135,16 +169,25 @@ def test_stars_beyond_the_training_cuts_calibrate_and_change_nothing_else(source
     assert (record["n_calibrate"], record["n_held_out_wide"], record["n_test"]) == (37, 13, 5)
 
 
-def test_stars_that_only_calibrate_do_not_count_as_enough(tmp_path):
-    wide = ("wide", "train", write_source(tmp_path, "wide", [*range(19), *range(1000, 1100)], 0.0))
+def test_stars_that_are_held_out_or_only_calibrate_do_not_count_as_enough(tmp_path):
+    enough = ("enough", "train", write_source(tmp_path, "enough", range(27), 0.0))
+    assert build_sample(task_of(tmp_path, enough), SPEC)["n_train"] == 20
+    wide = ("wide", "train", write_source(tmp_path, "wide", [*range(26), *range(1000, 1100)], 0.0))
     with pytest.raises(InputError, match="too few stars to train") as caught:
         build_sample(task_of(tmp_path, wide), SPEC)
     assert caught.value.seen == 19
+
+
+def test_a_share_that_leaves_no_star_to_train_holds_none_out(tmp_path):
+    training = TRAINING.model_copy(update={"test_fraction": 0.9})
+    two = ("two", "train", write_source(tmp_path, "two", range(2), 0.0))
+    with pytest.raises(InputError, match="too few stars to train"):
+        build_sample(replace(task_of(tmp_path, two), training=training), SPEC)
 
 
 def test_too_few_stars_name_the_model_and_the_limit(sources, tmp_path):
     few = ("few", "train", write_source(tmp_path, "few", range(5), 0.0))
     with pytest.raises(InputError, match="fe_h") as caught:
         build_sample(task_of(tmp_path, few), SPEC)
-    assert caught.value.seen == 5
+    assert caught.value.seen == 3
     assert "min_stars" in str(caught.value)

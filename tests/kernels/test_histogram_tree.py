@@ -11,7 +11,9 @@ from reference.tree_loop import best_splits
 from sklearn.tree import DecisionTreeRegressor
 
 from stellarscale.kernels.binning import BINS, MOST_BINS, bin_features
+from stellarscale.kernels.forest import predict as predict_packed
 from stellarscale.kernels.histogram_tree import grow_tree
+from stellarscale.models.pack import TreeArrays, pack_tree
 
 
 def grow(x, y, counts, **options):
@@ -47,12 +49,23 @@ def check_node(tree, node, x, y, counts, rows, depth, limits):
         check_node(tree, child, x, y, counts, part, depth + 1, limits)
 
 
+def neighbours(first, n):
+    """Float32 values without any between them."""
+    values = [np.float32(first)]
+    while len(values) < n:
+        values.append(np.nextafter(values[-1], np.float32(np.inf)))
+    return values
+
+
+VALUES = [-2.0, -0.0, 0.0, 0.5, *neighbours(1.0, 4), 3.0, 7.0, *neighbours(-1e-45, 4)]
+
+
 # Small whole labels whose weighted mean is zero keep every sum exact, so that both find the same ties.
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_every_split_is_one_of_the_plain_loop(data):
     n = 2 * data.draw(st.integers(2, 12))
-    x = data.draw(arrays(np.float32, (n, 3), elements=st.sampled_from([-2.0, -0.0, 0.0, 0.5, 1.0, 3.0, 7.0])))
+    x = data.draw(arrays(np.float32, (n, 3), elements=st.sampled_from([float(value) for value in VALUES])))
     half = data.draw(arrays(np.float64, n // 2, elements=st.integers(-5, 5).map(float)))
     drawn = data.draw(arrays(np.int64, n // 2, elements=st.integers(0, 3)).filter(np.any))
     y, counts = np.concatenate([half, -half]), np.concatenate([drawn, drawn])
@@ -95,11 +108,14 @@ def test_bins_hold_what_they_say_and_are_finest_at_the_ends():
     assert (rows[-10:] == 1).all()
 
 
-def test_neighbouring_floats_are_kept_apart():
-    low = np.float32(1.0)
-    x = np.array([low, np.nextafter(low, np.float32(2.0))] * 20, dtype=np.float32)[:, None]
-    tree = grow(x, np.array([0.0, 1.0] * 20), np.ones(40, dtype=np.int64))
-    np.testing.assert_array_equal(predict(tree, x), [0.0, 1.0] * 20)
+@pytest.mark.parametrize("first", [1.0, -1.0, 17.3, 0.0, -3e-45])
+def test_neighbouring_floats_are_kept_apart(first):
+    x = np.tile(np.array(neighbours(first, 8), dtype=np.float32), 5)[:, None]
+    y = np.tile(10.0 * np.arange(8), 5)
+    tree = grow(x, y, np.ones(40, dtype=np.int64))
+    np.testing.assert_array_equal(predict(tree, x), y)
+    packed = pack_tree(TreeArrays(tree.left, tree.right, tree.feature, tree.threshold, tree.value, tree.left < 0), 1)
+    np.testing.assert_array_equal(predict_packed(packed, x)[0], y)
 
 
 def test_limits_hold():

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stellarscale.config import FeatureConfig, Training
+from stellarscale.errors import SchemaError
 from stellarscale.partition.training import training_rows
 
 BAND = {"mag": "g_mag", "err": "g_err", "train_err": 0.1, "predict_err": 0.2}
@@ -61,6 +63,13 @@ def test_a_star_that_trains_need_not_pass_the_cuts_of_the_prediction():
     )
     assert rejected == {}
     assert result["trains"].to_pylist() == [True]
+
+
+def test_a_column_of_a_label_that_is_not_there_is_named():
+    with pytest.raises(SchemaError, match=r"label columns are missing.*Needed: t_err\b") as caught:
+        training_rows(table([]).drop_columns("t_err"), FEATURES, TRAINING.inputs, TRAINING.labels)
+    assert caught.value.needed == "t_err"
+    assert "g_0" in caught.value.seen
 
 
 values = st.one_of(st.none(), st.floats(-10, 10))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import pyarrow as pa
@@ -208,8 +209,44 @@ def test_status_of_an_unfinished_step(tmp_path):
     assert summary("status", tmp_path)["steps"][0]["tasks_done"] == 0
     write_json(ledger.receipt_path("crossmatch", "0/1"), {"key": "0/1", "rows_out": 5})
     (step,) = summary("status", tmp_path)["steps"]
-    assert (step["state"], step["tasks_done"], step["rows"]) == ("not finished", 1, 5)
-    assert "not finished" in call("status", tmp_path).stdout
+    assert (step["state"], step["tasks_done"], step["rows"]) == ("failed or killed", 1, 5)
+    assert "failed or killed" in call("status", tmp_path).stdout
+
+
+def test_status_tells_a_running_step_from_one_that_was_killed(tmp_path):
+    ledger = open_ledger(tmp_path / "out", step="crossmatch", digest="d", about={})
+    with ledger.working("crossmatch", 7):
+        write_json(ledger.receipt_path("crossmatch", "0/1"), {"key": "0/1", "rows_out": 5})
+        (step,) = summary("status", tmp_path)["steps"]
+        assert (step["state"], step["tasks_done"], step["tasks"]) == ("running", 1, 7)
+        for process, state in (
+            ({"host": socket.gethostname(), "pid": 2**22 + 1}, "failed or killed"),
+            ({"host": "node7", "pid": 1}, "not finished, on node7"),
+        ):
+            write_json(ledger.root / "run.json", {**ledger.run(), "process": process})
+            assert summary("status", tmp_path)["steps"][0]["state"] == state
+    ledger.stopped()
+    assert summary("status", tmp_path)["steps"][0]["state"] == "failed or killed"
+
+
+def test_status_lists_what_a_run_took_from_a_shared_store_in_the_order_of_making(tmp_path):
+    store, run = tmp_path / "store", tmp_path / "run"
+    times = iter(f"2026-01-01T00:00:0{second}+00:00" for second in range(9))
+
+    def make(out: Path, step: str, *inputs: Path) -> Path:
+        about = {"inputs": [{"path": str(path)} for path in inputs]}
+        ledger = open_ledger(out, step=step, digest="d", about=about)
+        write_json(ledger.root / "run.json", {**ledger.run(), "started_at": next(times), "finished": {}})
+        return out
+
+    gaia = make(store / "gaia", "import", tmp_path / "gaia.csv")
+    make(store / "not_of_this_run", "import")
+    matched = make(store / "gaia_x_sages", "crossmatch", gaia)
+    make(run, "run")
+    make(run / "catalog", "predict", matched)
+    said = summary("status", run)
+    assert [step["where"] for step in said["steps"]] == [str(gaia), str(matched), "catalog"]
+    assert said["finished"] == "3 of the 3 steps begun"
 
 
 def test_status_of_nothing(tmp_path):

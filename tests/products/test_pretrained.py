@@ -75,3 +75,10 @@ def test_a_digest_of_no_model_and_one_for_another_label_are_refused(trained, sma
     (models / "teff_dwarf.npz").write_bytes((first / "models" / "fe_h_dwarf.npz").read_bytes())
     with pytest.raises(ModelError, match="trained for something else"):
         sages.run(given(small_job, first, tmp_path / "x", f"training.pretrained.directory={models}"))
+
+
+def test_features_that_mean_something_else_are_refused(trained, small_job, tmp_path):
+    _, first = trained
+    job = given(small_job, first, tmp_path / "x", "features.bands.u.extinction=4.0")
+    with pytest.raises(ModelError, match="something else"):
+        sages.plan(job)

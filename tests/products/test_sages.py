@@ -149,7 +149,7 @@ def test_a_subset_gives_the_same_stars(finished, small_job, tmp_path):
     from stellarscale.products.matching import match_catalogs
     from stellarscale.products.steps import session
 
-    step = MatchStep(catalog="sages", radius_arcsec=1.0, epoch="rows")
+    step = MatchStep(catalog="sages", radius_arcsec=1.0, keep="mutual", epoch="rows")
     with session("threads:1") as on:
         done = match_catalogs(
             on, out / "catalogs" / "gaia", out / "catalogs" / "sages", tmp_path / "part", step=step,

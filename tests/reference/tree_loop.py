@@ -28,5 +28,5 @@ def best_splits(
             if explained > best:
                 best, found = explained, set()
             if explained == best > least:
-                found.add((feature, low / 2.0 + high / 2.0))
+                found.add((feature, float(low) / 2.0 + float(high) / 2.0))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from stellarscale.report.plots_clusters import plot_cluster
 from stellarscale.report.plots_coverage import has_coverage, plot_coverage
 from stellarscale.report.plots_samples import plot_class_histograms, plot_sample
 from stellarscale.report.plots_style import figure, png
+from stellarscale.report.tables_evaluation import role_table
 
 NAMES = {0: "giant", 1: "dwarf"}
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -36,7 +38,8 @@ def evaluation(n=4000, seed=1, **options):
     truth = rng.uniform(-2, 0.5, n)
     predicted = truth + rng.normal(0, error * np.where(novel, 3, 1))
     fields = {"error": error, "error95": 1.96 * error, "magnitude": magnitude, "magnitude_name": "g_0", "novel": novel}
-    return Evaluation("fe_h dwarf", "fe_h", "dex", "held-out labels", predicted, truth, **(fields | options))
+    fields |= {"against": "held-out labels", "predicted": predicted, "truth": truth}
+    return Evaluation("fe_h dwarf", "fe_h", "dex", **(fields | options))
 
 
 def cluster(n=60, status="measured"):
@@ -167,6 +170,27 @@ def test_figures_draw(draw):
     assert png(draw(), 40).startswith(PNG)
 
 
+def test_every_line_of_the_coverage_has_a_look_of_its_own_in_a_legend_that_fits():
+    against = ("held-out labels", "held-out labels beyond the training cuts", "labels of apogee")
+    each = [evaluation(against=name, group=f"class {number}") for name in against for number in range(9)]
+    drawn = plot_coverage([row for one in each for row in coverage_rows(one)], "g_0")
+    drawn.canvas.draw()
+    legend = drawn.legends[0]
+    looks = {(line.get_color(), line.get_linestyle()) for line in legend.get_lines()}
+    assert len(looks) == len(legend.get_lines()) == 9
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= drawn.bbox.x1
+    assert box.y1 < min(axes.get_window_extent().y0 for axes in drawn.axes)
+
+
+def test_the_stars_of_each_model_are_counted_by_role():
+    html = role_table([replace(sample(), roles={"test:apogee": 4, "held_out": 30, "train": 1200, "calibrate": 50})])
+    assert re.findall("<td>(.*?)</td>", html) == ["1,200", "50", "30", "4"]
+    assert "Held-out<small>labels</small>" in html
+    assert "Labels<small>of apogee</small>" in html
+
+
 def test_bright_stars_are_at_the_top():
     drawn = plot_sample(sample(), "bp_rp_0", "m_g_0")
     assert drawn.axes[0].yaxis_inverted()
@@ -200,7 +224,7 @@ def test_the_page_has_a_section_for_each_part(content):
     for key in ("evaluation", "errors", "external", "clusters", "metallicity", "samples", "tuning"):
         assert f'<section id="{key}"' in html, key
     shown = ["huang2023", "Every 3rd star.", "Somebody 2010", "outside of the footprint", "6 (60", "Tuning &lt;x&gt;"]
-    shown += ["<p>told</p>", "a &lt; b", "By magnitude", "EXTRAPOLATED", "NGC $1$"]
+    shown += ["our errors alone", "<p>told</p>", "a &lt; b", "By magnitude", "EXTRAPOLATED", "NGC $1$"]
     assert [text for text in shown if text not in html] == []
     empty = render(ReportContent("Run"))
     assert not [key for key in ("errors", "external", "clusters", "tuning") if f'<section id="{key}"' in empty]

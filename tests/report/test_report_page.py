@@ -134,6 +134,21 @@ def test_every_number_is_there(html, content):
     assert "0.500 %" in text  # 4500 of 900000
 
 
+def test_what_another_run_made_takes_no_time_of_this_one():
+    made = StepRow("import gaia", "import", 90, 80, 10, 12, resumed_partitions=12, made_before=True)
+    steps = (made, StepRow("train", "train", 70, 70, 0, 5, 3.0), StepRow("rows", "training rows", 9, 7, left_out=2))
+    text = " ".join(" ".join(read(render(ReportContent("Run", steps=steps, models=5))).text).split())
+    for shown in ("3 s in 2 steps, 1 more made by an earlier run", "slowest step: train 10 rows rejected by imports"):
+        assert shown in text
+    assert "2 stars left out by cuts 5 models" in text
+    assert "import gaia 90 80 10 0 12 12 – –" in text
+
+
+def test_the_diagrams_say_whether_they_show_all_rows(content, html):
+    assert "Drawn from a sample of 200 rows" in html
+    assert "Drawn from all 200 rows" in render(replace(content, rows_total=200))
+
+
 def test_nothing_is_fetched_and_no_script_runs(html):
     assert not re.search(r"https?:|//[a-z]", re.sub(r"base64,[^\"]+", "", html))
     reader = read(html)
