@@ -90,7 +90,7 @@ def test_the_section_shows_failures_and_the_best_method(finished):
     section = comparison_section(finished[1])
     assert section.html.count("failed: ") == 2
     assert "<b>" in section.html
-    assert "test:apogee" in section.html
+    assert "labels of apogee" in section.html
     json.dumps(section.numbers, allow_nan=False)
 
 
