@@ -155,7 +155,7 @@ def test_a_job_without_a_match_runs_on_the_subset(shared_data, tmp_path):
     "override, message",
     [
         ("truth.file=nowhere.parquet", "truth table of the job does not exist.*nowhere.parquet"),
-        ("features.ebv={sfd98: nodust}", "directory of dust maps"),
+        ("features.ebv={sfd98: nodust}", "dust map of the job"),
         ("catalogs.gaia.survey=gaia_dr33", "gaia_dr3"),
     ],
 )
