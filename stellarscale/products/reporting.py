@@ -159,6 +159,10 @@ def _step_row(step: Summary) -> StepRow:
 
 
 def _notes(stored: Any) -> tuple[str, ...]:
-    if stored.properties.extra.get("stellarscale_placeholder_positions") == "true":
-        return ("The survey file has no positions: ra and dec are placeholders, and the sky map means nothing.",)
-    return ()
+    extra = stored.properties.extra
+    notes = []
+    if "stellarscale_subset" in extra:
+        notes.append(f"Only a part of the sky: the run was started with --subset {extra['stellarscale_subset']}.")
+    if extra.get("stellarscale_placeholder_positions") == "true":
+        notes.append("The survey file has no positions: ra and dec are placeholders, and the sky map means nothing.")
+    return tuple(notes)

@@ -104,7 +104,8 @@ def map_catalog(
     )
     if mapped.conserved:
         _check_conserved(mapped, stage)
-    written = _finish(mapped, stage, digest)
+    part = {"stellarscale_subset": subset} if subset is not None else {}
+    written = _finish(mapped, stage, {"stellarscale_config_digest": digest, **part})
     summary = {
         "step": mapped.step,
         "catalog": str(mapped.out),
@@ -154,10 +155,10 @@ def _check_conserved(mapped: Mapped, stage: StageResult) -> None:
             )
 
 
-def _finish(mapped: Mapped, stage: StageResult, digest: str) -> int:
+def _finish(mapped: Mapped, stage: StageResult, about: dict[str, str]) -> int:
     records = [pixel_record(receipt) for receipt in stage.receipts.values()]
     rows = sum(record.rows for record in records)
-    extra = {**mapped.properties.extra, "stellarscale_config_digest": digest}
+    extra = {**mapped.properties.extra, **about}
     properties = replace(mapped.properties, rows=rows, extra=extra)
     found = finish_catalog(mapped.out, properties, mapped.schema, [r.pixel for r in records if r.rows])
     if found != rows:

@@ -59,6 +59,9 @@ def test_a_part_of_the_sky_leaves_the_shared_matches_alone(small_run):
     assert written(matched) == before
     assert 0 < summary["written"] < open_stored(folder / "run" / "catalog").num_rows
     assert (folder / "part" / "catalogs" / "gaia_x_sages").is_dir()
+    properties = open_stored(folder / "part" / "catalog").properties
+    assert properties.extra["stellarscale_subset"] == "sample:0.5"
+    assert "--subset sample:0.5" in (folder / "part" / "report.html").read_text()
 
 
 def test_fresh_starts_over_and_keeps_what_is_good_in_the_store(small_run):
