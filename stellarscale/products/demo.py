@@ -37,10 +37,12 @@ def run_demo(*, rows: int, seed: int, out: Path, cluster: str = "threads") -> st
 
 
 def _table(summary: dict[str, Any]) -> str:
-    lines = [f"{'parameter':<22}{'against':<16}{'stars':>9}{'bias':>10}{'robust sigma':>14}  unit"]
-    for row in summary["evaluations"]:
+    rows = summary["evaluations"]
+    width = max(len(row["against"]) for row in rows) + 2
+    lines = [f"{'parameter':<22}{'against':<{width}}{'stars':>9}{'bias':>10}{'robust sigma':>14}  unit"]
+    for row in rows:
         lines.append(
-            f"{row['model']:<22}{row['against']:<16}{row['n']:>9,}{row['bias']:>10.3f}"
+            f"{row['model']:<22}{row['against']:<{width}}{row['n']:>9,}{row['bias']:>10.3f}"
             f"{row['robust_sigma']:>14.3f}  {row['unit'] or 'dex'}"
         )
     lines += ["", f"catalogue  {summary['catalog']}  ({summary['written']:,} stars)", f"report     {summary['report']}"]
