@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 JOBS = ("sages_set1", "sages_set2")
-GROUPS = ("import", "match", "labels", "training rows", "train", "predict", "evaluation", "other")
+GROUPS = ("import", "match", "labels", "training rows", "train", "predict", "other")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
