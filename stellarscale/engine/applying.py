@@ -21,7 +21,8 @@ _TIMED_S = 0.2
 class Predictor(Protocol):
     """Anything fitted."""
 
-    def predict(self, x: NDArray[np.float32]) -> NDArray[np.float64]: ...
+    def predict(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Values (n,) of rows (n, n_inputs)."""
 
 
 def apply(predictor: Predictor, rows: Any, inputs: Sequence[str] = ()) -> Any:
@@ -64,6 +65,7 @@ class _Guarded:
     inputs: tuple[str, ...]
 
     def predict(self, part: Any) -> Any:
+        """Values of the rows of a partition, NaN where an input is missing."""
         framed = hasattr(part, "columns")
         x = part[list(self.inputs)].to_numpy(np.float32, na_value=np.nan) if framed else part
         complete = np.isfinite(x).all(axis=1)

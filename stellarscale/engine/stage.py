@@ -117,6 +117,7 @@ def _window(
     mine = uuid.uuid4().hex[:12]  # a scheduler knows tasks by their keys, and others may run the same stage on it
 
     def launch(key: str, item: Any, attempt: int) -> None:
+        """Send one task to the workers."""
         future = client.submit(
             execute,
             function,
@@ -130,6 +131,7 @@ def _window(
         completed.add(future)
 
     def refill() -> None:
+        """Send as many waiting tasks as the workers have room for."""
         for _, (key, item) in zip(range(2 * capacity(client) - len(flying)), waiting, strict=False):
             launch(key, item, 1)
 

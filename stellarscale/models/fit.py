@@ -169,6 +169,7 @@ def _histogram(x: np.ndarray, y: np.ndarray, config: ForestConfig) -> Grower:
     binned = bin_features(x)
 
     def grow(counts: np.ndarray, seed: int) -> GrownTree:
+        """One tree on rows drawn so many times each."""
         tree = grow_tree(
             binned,
             y,
@@ -190,6 +191,7 @@ def _sklearn(x: np.ndarray, y: np.ndarray, config: ForestConfig) -> Grower:
     from sklearn.tree import DecisionTreeRegressor
 
     def grow(counts: np.ndarray, seed: int) -> GrownTree:
+        """One tree on rows drawn so many times each."""
         tree = DecisionTreeRegressor(**_tree_options(config), random_state=seed)
         return _grown(tree.fit(x, y, sample_weight=counts).tree_)
 
@@ -204,6 +206,7 @@ def _sklearnex(x: np.ndarray, y: np.ndarray, config: ForestConfig) -> Grower:
     wide = x.astype(np.float64)  # the library computes in the rows' own type, labels included
 
     def grow(counts: np.ndarray, seed: int) -> GrownTree:
+        """One tree on rows drawn so many times each."""
         drawn = np.flatnonzero(counts)
         forest = RandomForestRegressor(
             n_estimators=1,

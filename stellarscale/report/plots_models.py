@@ -56,10 +56,12 @@ class _Looks:
     markers: dict[str, str]
 
     def of(self, evaluation: Evaluation) -> dict[str, Any]:
+        """How the points of an evaluation are drawn."""
         look = {"color": self.colours[evaluation.against], "marker": self.markers[evaluation.group]}
         return look | {"ms": 4.5, "lw": 1.3}
 
     def legend(self) -> list[Line2D]:
+        """A line per sample, and a marker per class where there are several."""
         lines = [Line2D([], [], color=colour, lw=2.0, label=literal(name)) for name, colour in self.colours.items()]
         if len(self.markers) > 1:
             lines += [

@@ -136,16 +136,16 @@ def test_a_written_file_reads_as_votable_parquet(tmp_path: Path):
 @pytest.mark.parametrize("name", survey_names())
 def test_every_survey_opens_in_astropy_as_votable_parquet(name, tmp_path: Path):
     columns = load_survey(name).columns
-    astropy_opens(tmp_path / "x.parquet", [arrow_field(each, column) for each, column in columns.items()])
+    assert_astropy_opens(tmp_path / "x.parquet", [arrow_field(each, column) for each, column in columns.items()])
 
 
 @pytest.mark.filterwarnings("ignore:No table..len")
 def test_the_product_opens_in_astropy_as_votable_parquet(tmp_path: Path):
     columns = load_product("sages").columns
-    astropy_opens(tmp_path / "x.parquet", [arrow_field(each, column) for each, column in columns.items()])
+    assert_astropy_opens(tmp_path / "x.parquet", [arrow_field(each, column) for each, column in columns.items()])
 
 
-def astropy_opens(path: Path, fields: list[pa.Field]) -> None:
+def assert_astropy_opens(path: Path, fields: list[pa.Field]) -> None:
     """Write three rows, strings short, empty and longer than the declared bound, and nulls among the floats."""
     numbers = pa.array([1, 2, None])
     strings = ["a", "", "long" * 40]

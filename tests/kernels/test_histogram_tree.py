@@ -36,7 +36,7 @@ def stars(n, seed=0, features=4):
     return x, y, np.bincount(rng.integers(0, n, n), minlength=n)
 
 
-def check_node(tree, node, x, y, counts, rows, depth, limits):
+def assert_node(tree, node, x, y, counts, rows, depth, limits):
     """The split, or the leaf, is one that the plain loop allows; and so on below it."""
     allowed = best_splits(x, y, counts, rows, min_samples_leaf=limits["min_samples_leaf"])
     if tree.left[node] < 0:
@@ -46,7 +46,7 @@ def check_node(tree, node, x, y, counts, rows, depth, limits):
     assert (tree.feature[node], tree.threshold[node]) in allowed
     goes_left = x[rows, tree.feature[node]] <= tree.threshold[node]
     for child, part in ((tree.left[node], rows[goes_left]), (tree.right[node], rows[~goes_left])):
-        check_node(tree, child, x, y, counts, part, depth + 1, limits)
+        assert_node(tree, child, x, y, counts, part, depth + 1, limits)
 
 
 def neighbours(first, n):
@@ -71,7 +71,7 @@ def test_every_split_is_one_of_the_plain_loop(data):
     y, counts = np.concatenate([half, -half]), np.concatenate([drawn, drawn])
     limits = {"max_depth": data.draw(st.integers(1, 5)), "min_samples_leaf": data.draw(st.integers(1, 3))}
     tree = grow(x, y, counts, **limits, seed=data.draw(st.integers(0, 2**31)))
-    check_node(tree, 0, x, y, counts, np.flatnonzero(counts), 0, limits)
+    assert_node(tree, 0, x, y, counts, np.flatnonzero(counts), 0, limits)
 
 
 @pytest.mark.parametrize("n", [900, 30_000])

@@ -199,6 +199,10 @@ def test_an_evaluation_that_cannot_be_done_is_told_early(job, override, kind, me
 
 
 def test_a_right_evaluation_passes(job):
+    evaluation = job().evaluation
+    assert evaluation.clusters is not None
+    assert evaluation.metallicity == "fe_h"
+    assert job().truth is not None
     check_evaluation(job())
     check_truth(job())
 
