@@ -152,11 +152,10 @@ def _save(
 def _evaluated(task: FinishTask, stars: pa.Table, model: StoredForest) -> pa.Table:
     """What the model, as written, says of stars, beside their labels."""
     x, magnitude = matrix(stars, task.grown.training.inputs), _magnitude(task, stars)
-    _, spread = predict(model.packed, x)
     said = model.estimate(x, magnitude, noise_values(stars, model.noise))
     columns = {name: stars[name] for name in ("star", "ra", "dec", "role", "source", "label")}
     columns["magnitude"] = pa.nulls(len(x), pa.float32()) if magnitude is None else pa.array(magnitude, pa.float32())
-    columns |= {"prediction": pa.array(said.value), "spread": pa.array(spread)}
+    columns |= {"prediction": pa.array(said.value), "spread": pa.array(said.spread)}
     columns |= {name: pa.array(getattr(said, name), from_pandas=True) for name in ("err", "err95")}
     columns["novel"] = pa.array(said.novel)
     return pa.table(columns)

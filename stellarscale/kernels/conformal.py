@@ -32,9 +32,10 @@ Floats = NDArray[np.float64]
 
 
 class Estimate(NamedTuple):
-    """What a model says of some stars, each an array of shape (n,); the first three in the label's unit."""
+    """What a model says of some stars, each an array of shape (n,); all but the last in the label's unit."""
 
     value: Floats
+    spread: Floats
     err: Floats
     err95: Floats
     novel: NDArray[np.bool_]

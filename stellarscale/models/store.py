@@ -142,9 +142,9 @@ class StoredForest:
         value, spread = predict(self.packed, x)
         if self.calibration is None:
             unknown = np.full(len(value), np.nan)
-            return Estimate(value, unknown, unknown, self.is_novel(x))
+            return Estimate(value, spread, unknown, unknown, self.is_novel(x))
         err, err95 = self.calibration.errors.apply(value, spread, magnitude, noise)
-        return Estimate(value, err, err95, self.is_novel(x))
+        return Estimate(value, spread, err, err95, self.is_novel(x))
 
 
 def digest(path: str | os.PathLike[str]) -> str:

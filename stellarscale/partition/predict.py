@@ -194,7 +194,7 @@ def _predict(table: pa.Table, config: PredictConfig, predictors: Mapping[str, Pr
             magnitude = _magnitude(table, model, predictor)
             noise = noise_values(table, predictor.noise, where=f"model {model.name}")[here]
             estimate = predictor.estimate(gathered, None if magnitude is None else magnitude[here], noise)
-            for ending, values in zip(_ENDINGS, estimate[:3], strict=True):
+            for ending, values in zip(_ENDINGS, (estimate.value, estimate.err, estimate.err95), strict=True):
                 columns[f"{model.label}{ending}"][here] = values
             novel[here] |= estimate.novel
     return _Predicted(columns, np.logical_and.reduce(list(served.values())), novel)

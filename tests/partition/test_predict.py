@@ -62,7 +62,7 @@ class Fake:
         assert noise.shape == (len(x), len(self.noise))
         value, err = self.formula(x)
         err = err + noise.sum(axis=1)
-        return Estimate(value, err, 2 * err if magnitude is None else magnitude, self.is_novel(x))
+        return Estimate(value, err, err, 2 * err if magnitude is None else magnitude, self.is_novel(x))
 
 
 def predictors(**options):
