@@ -21,6 +21,8 @@ class Flag(IntFlag):
     DUPLICATE_ID = 1 << 3
     BLEND = 1 << 4
     OUT_OF_RANGE = 1 << 5
+    NOT_POSITIVE_FLUX = 1 << 6
+    MASKED_PIXELS = 1 << 7
     HIGH_EXTINCTION = 1 << 8
     LOW_PARALLAX_SNR = 1 << 9
     CLASS_BY_PARALLAX_LIMIT = 1 << 10
@@ -29,6 +31,11 @@ class Flag(IntFlag):
     BEYOND_COLOUR_LIMIT = 1 << 16
     NO_MODEL_FOR_CLASS = 1 << 17
     EXTRAPOLATED = 1 << 18
+    EDGE_OF_GRID = 1 << 19
+    BAD_FIT = 1 << 20
+    LOW_SNR = 1 << 21
+    TOO_FEW_PIXELS = 1 << 22
+    RV_AT_LIMIT = 1 << 23
 
 
 @dataclass(frozen=True, order=True)
@@ -47,6 +54,8 @@ DESCRIPTIONS = {
     Flag.DUPLICATE_ID: "another row of the same survey carries the same id",
     Flag.BLEND: "the survey marks this source as blended or contaminated",
     Flag.OUT_OF_RANGE: "a value lay outside the range its schema allows and is null here",
+    Flag.NOT_POSITIVE_FLUX: "the median flux of the spectrum is not positive",
+    Flag.MASKED_PIXELS: "more than half of the spectrum's pixels carry no information (masked, or no inverse variance)",
     Flag.HIGH_EXTINCTION: "E(B-V) is above the limit of the prediction cut",
     Flag.LOW_PARALLAX_SNR: "parallax over its error is below the limit of the prediction cut",
     Flag.CLASS_BY_PARALLAX_LIMIT: "called a giant only because the parallax error exceeds the parallax",
@@ -57,6 +66,11 @@ DESCRIPTIONS = {
     Flag.EXTRAPOLATED: (
         "outside of the training sample of a model that served the star: the parameters are extrapolated"
     ),
+    Flag.EDGE_OF_GRID: "the best references lie at the edge of the reference grid: the parameters are drawn inwards",
+    Flag.BAD_FIT: "no combination of references fits the spectrum: its reduced chi-square is above the job's limit",
+    Flag.LOW_SNR: "the signal to noise of the spectrum is below the job's limit",
+    Flag.TOO_FEW_PIXELS: "too few pixels with information in the fitted wavelengths, so no parameter is given",
+    Flag.RV_AT_LIMIT: "the refined radial velocity lies at the end of its search range",
 }
 
 
