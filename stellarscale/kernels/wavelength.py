@@ -96,8 +96,8 @@ def air_to_vacuum(wave_aa: ArrayLike) -> NDArray[np.float64]:
     """
     air = np.asarray(wave_aa, dtype=np.float64)
     s2 = (1e4 / air) ** 2
-    index = 1.0 + 8.336624212083e-5 + 0.02408926869968 / (130.1065924522 - s2) + 1.599740894897e-4 / (38.92568793293 - s2)
-    return air * index
+    dispersion = 0.02408926869968 / (130.1065924522 - s2) + 1.599740894897e-4 / (38.92568793293 - s2)
+    return air * (1.0 + 8.336624212083e-5 + dispersion)
 
 
 def vacuum_to_air(wave_aa: ArrayLike) -> NDArray[np.float64]:
