@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "stellarscale"
 BASE = {"errors", "schema", "flags", "resources", "config", "settings", "__init__", ""}
 LAYERS: dict[str, set[str]] = {
     "kernels": set(),
+    "settings": {"kernels"},
     "surveys": {"kernels"},
     "catalog": {"kernels", "surveys"},
     "models": {"kernels"},

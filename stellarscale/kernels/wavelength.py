@@ -49,7 +49,7 @@ class WaveGrid:
     @property
     def log10_aa(self) -> NDArray[np.float64]:
         """Logarithm of the wavelengths, shape (n_pix,)."""
-        return self.start_dex + self.step_dex * np.arange(self.n_pix)
+        return self.start_dex + self.step_dex * np.arange(self.n_pix, dtype=np.float64)
 
     @property
     def wave_aa(self) -> NDArray[np.float64]:
