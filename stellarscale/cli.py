@@ -193,22 +193,25 @@ def run(
 ) -> None:
     """Run the JOB file (or the name of a shipped one): files in, value-added catalogue and report out."""
     from stellarscale.config import load_job
-    from stellarscale.products import sages
+    from stellarscale.products.dispatch import plan_job, run_job
 
     settings = load_job(job, overrides)
     if dry_run:
-        _report(sages.plan(settings, subset), as_json)
+        _report(plan_job(settings, subset), as_json)
         return
-    _report(sages.run(settings, cluster=cluster, subset=subset, **how), as_json)
+    _report(run_job(settings, cluster=cluster, subset=subset, **how), as_json)
 
 
 @main.command()
 @click.argument("prefix", default="")
-def keys(prefix: str) -> None:
-    """List the keys of a job file with defaults and meaning, or those that begin with PREFIX."""
+@click.option(
+    "--product", type=click.Choice(["sages", "laspm"]), default="sages", show_default=True, help="Whose job files."
+)
+def keys(prefix: str, product: str) -> None:
+    """List the keys of a product's job file with defaults and meaning, or those that begin with PREFIX."""
     from stellarscale.products.keys import job_keys, keys_text
 
-    click.echo(keys_text(job_keys(prefix)))
+    click.echo(keys_text(job_keys(prefix, product)))
 
 
 @main.command()
@@ -299,9 +302,9 @@ def status(run_dir: Path, as_json: bool) -> None:
 @_json
 def report(run_dir: Path, as_json: bool) -> None:
     """Write the report of a finished run again."""
-    from stellarscale.products import sages
+    from stellarscale.products.dispatch import rebuild_report
 
-    _report(sages.rebuild_report(run_dir), as_json)
+    _report(rebuild_report(run_dir), as_json)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

@@ -6,17 +6,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import Field, model_validator
 
 from stellarscale.errors import ConfigError
 from stellarscale.resources import resource_directory
 from stellarscale.schema import Frozen, parse_mapping
 from stellarscale.settings.evaluation import ClusterSettings, Evaluation, External
 from stellarscale.settings.features import Band, Classes, ClassRule, FeatureConfig, Parallax, Reddening
+from stellarscale.settings.job import CatalogInput, Job, MatchChain, Output, Truth
 from stellarscale.settings.matching import MatchStep
+from stellarscale.settings.sages import SagesJob, SagesOutput
 from stellarscale.settings.training import (
     Comparator,
     Errors,
@@ -51,6 +52,8 @@ __all__ = [
     "Parallax",
     "Pretrained",
     "Reddening",
+    "SagesJob",
+    "SagesOutput",
     "Training",
     "Truth",
     "Tuning",
@@ -60,93 +63,7 @@ __all__ = [
 ]
 
 
-class CatalogInput(Frozen):
-    """A catalogue of the run: native files to import, or a HATS directory that exists."""
-
-    survey: str | None = Field(None, description="schema name or path, with `files`")
-    files: tuple[str, ...] = Field((), description="native files or shell patterns")
-    path: str | None = Field(None, description="an existing HATS catalogue, instead of `survey` and `files`")
-    columns: tuple[str, ...] = Field(
-        (),
-        description="columns to import besides id, position, motion, epoch and what the schema requires; all if empty",
-    )
-    max_rows: int = Field(1_000_000, ge=1, description="row cap of a partition")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> CatalogInput:
-        if (self.path is None) == (self.survey is None) or bool(self.files) != bool(self.survey):
-            raise ValueError("give either `path`, or `survey` with `files`")
-        return self
-
-
-class MatchChain(Frozen):
-    """The primary catalogue and what is matched to it, in order."""
-
-    primary: str = Field(description="catalogue whose stars are the rows")
-    chain: tuple[MatchStep, ...] = ()
-
-
-class Output(Frozen):
-    """The value-added catalogue."""
-
-    name: str = Field("catalog", description="directory of the value-added catalogue, in the run")
-    columns: dict[str, str] = Field(description="column of the catalogue: column of the matched table")
-    colour_limit: tuple[str, float] | None = Field(
-        None, description="feature and value beyond which parameters are blanked (paper I: bp_rp_0, 1.598)"
-    )
-
-
-class Truth(Frozen):
-    """An independent table to compare the catalogue with, joined by id."""
-
-    file: str = Field(description="Parquet file")
-    id: str = Field(description="id column of the catalogue")
-    truth_id: str = Field(description="id column of the truth")
-    labels: dict[str, str] = Field(description="parameter: column of the truth")
-
-
-class Job(Frozen):
-    """A whole run of the product ``sages``."""
-
-    product: Literal["sages"] = Field(description="what to make")
-    name: str = Field(description="name of the run, in reports")
-    out: str = Field(description="directory of the run")
-    store: str | None = Field(
-        None,
-        description="directory of imported and matched catalogues that several jobs share; `<out>/catalogs` if null",
-    )
-    data: str = Field(".", description="what {data} stands for in the texts of the job")
-    seed: int = Field(0, description="seed of every random stream")
-    catalogs: dict[str, CatalogInput]
-    match: MatchChain
-    features: FeatureConfig = FeatureConfig()
-    training: Training
-    output: Output
-    truth: Truth | None = None
-    evaluation: Evaluation = Evaluation()
-    exports: tuple[Literal["fits", "csv"], ...] = Field((), description="files to write beside the catalogue")
-
-    @property
-    def used_catalogs(self) -> tuple[str, ...]:
-        """Catalogues that a step of the job reads, in the order in which it needs them."""
-        named = [self.match.primary, *(step.catalog for step in self.match.chain)]
-        if self.training.pretrained is None:
-            named += [self.training.match.catalog] if self.training.match else []
-            named += [source.match.catalog for source in self.training.sources]
-        named += [external.match.catalog for external in self.evaluation.external]
-        return tuple(dict.fromkeys(named))
-
-    @model_validator(mode="after")
-    def _catalogs_exist(self) -> Job:
-        named = self.used_catalogs
-        unknown = sorted(set(named) - set(self.catalogs))
-        if unknown:
-            raise ValueError(f"catalogues named but not declared: {', '.join(unknown)}")
-        rules = [rule.name for rule in self.features.classes.rules] if self.features.classes else []
-        strange = sorted({name for model in self.training.models for name in model.classes} - set(rules))
-        if strange:
-            raise ValueError(f"classes of models that features.classes does not define: {', '.join(strange)}")
-        return self
+PRODUCTS: dict[str, type[Job]] = {"sages": SagesJob}
 
 
 def load_job(path_or_name: str, overrides: Sequence[str] = ()) -> Job:
@@ -169,7 +86,25 @@ def load_job(path_or_name: str, overrides: Sequence[str] = ()) -> Job:
         raise ConfigError("the job file holds no settings", where=path, seen=type(content).__name__)
     for override in overrides:
         _apply(content, override)
-    return parse_mapping(Job, _filled(content, str(content.get("data", "."))), where=str(path))
+    return parse_mapping(_kind_of_job(content, path), _filled(content, str(content.get("data", "."))), where=str(path))
+
+
+def read_job(path: Path) -> Job:
+    """Read the job that a run has kept as ``job.json``."""
+    text = path.read_text(encoding="utf-8")
+    return _kind_of_job(json.loads(text), path).model_validate_json(text)
+
+
+def _kind_of_job(content: dict[str, Any], path: Path) -> type[Job]:
+    product = content.get("product")
+    if product not in PRODUCTS:
+        raise ConfigError(
+            "the job names no product that there is",
+            where=f"{path}, product",
+            seen=repr(product) if product is not None else "nothing",
+            needed=f"one of: {', '.join(PRODUCTS)}",
+        )
+    return PRODUCTS[product]
 
 
 def _filled(content: Any, data: str) -> Any:

@@ -15,7 +15,6 @@ import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -24,16 +23,12 @@ from pydantic import (
 
 from stellarscale.errors import ConfigError
 from stellarscale.flags import Flag
+from stellarscale.frozen import Frozen as Frozen
 from stellarscale.resources import resource_directory
+from stellarscale.schema_spectra import SpectrumLayout
 
 _DTYPE_NAMES = ("int16", "int32", "int64", "float32", "float64", "string", "bool")
 DTYPES: dict[str, pa.DataType] = {name: pa.type_for_alias(name) for name in _DTYPE_NAMES}
-
-
-class Frozen(BaseModel):
-    """Base of every configuration object: unknown keys are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Condition(Frozen):
@@ -157,6 +152,7 @@ class SurveySchema(Frozen):
     motion: Motion | None = None
     hdu: int | str | None = Field(None, description="HDU of FITS tables; the first table when absent")
     text: TextLayout = TextLayout()
+    spectrum: SpectrumLayout | None = Field(None, description="given where a file holds one spectrum, not a table")
     columns: dict[str, Column]
     quality: tuple[QualityRule, ...] = ()
 
@@ -169,6 +165,8 @@ class SurveySchema(Frozen):
             named += [self.motion.pmra, self.motion.pmdec]
         if self.epoch.column:
             named.append(self.epoch.column)
+        if self.spectrum and not self.spectrum.rest:
+            named.append(self.spectrum.redshift)
         for column in self.columns.values():
             named += [name for derivation in column.derive for name in derivation.inputs]
         for rule in self.quality:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from stellarscale.config import Job, digest_of, load_job
+from stellarscale.config import SagesJob, digest_of, load_job
 from stellarscale.errors import ConfigError
 from stellarscale.resources import resource_directory
 
@@ -63,8 +63,8 @@ def test_absolute_magnitudes_need_a_parallax():
 
 def test_a_job_survives_json():
     job = load_job("demo")
-    assert Job.model_validate_json(job.model_dump_json()) == job
-    assert Job.model_validate(yaml.safe_load(yaml.safe_dump(job.model_dump(mode="json")))) == job
+    assert SagesJob.model_validate_json(job.model_dump_json()) == job
+    assert SagesJob.model_validate(yaml.safe_load(yaml.safe_dump(job.model_dump(mode="json")))) == job
 
 
 def test_digest_depends_on_settings_only():

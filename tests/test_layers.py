@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "stellarscale"
-BASE = {"errors", "schema", "flags", "resources", "config", "settings", "__init__", ""}
+BASE = {"errors", "frozen", "schema", "schema_spectra", "spectra_columns", "flags", "resources", "config", "settings"}
+BASE |= {"__init__", ""}
 LAYERS: dict[str, set[str]] = {
     "kernels": set(),
     "settings": {"kernels"},
+    "spectra_columns": {"kernels"},
     "surveys": {"kernels"},
     "catalog": {"kernels", "surveys"},
     "models": {"kernels"},

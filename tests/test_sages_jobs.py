@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stellarscale.catalog.paper_table import load_paper_table
-from stellarscale.config import Job, load_job
+from stellarscale.config import SagesJob, load_job
 from stellarscale.products import sages
 from stellarscale.schema import load_survey
 from stellarscale.simulate import simulate_sky, stars
@@ -20,7 +20,7 @@ SET1 = {"u", "v", "g", "bp", "rp"}
 
 
 @pytest.fixture(scope="module")
-def jobs() -> dict[str, Job]:
+def jobs() -> dict[str, SagesJob]:
     return {name: load_job(name) for name in NAMES}
 
 

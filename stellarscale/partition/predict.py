@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stellarscale.config import FeatureConfig, ModelSpec, Output
+from stellarscale.config import FeatureConfig, ModelSpec, SagesOutput
 from stellarscale.errors import SchemaError
 from stellarscale.flags import COLUMN, Flag
 from stellarscale.kernels.conformal import Estimate
@@ -46,7 +46,7 @@ class PredictConfig:
     features: FeatureConfig
     inputs: tuple[str, ...]
     models: tuple[ModelSpec, ...]
-    output: Output
+    output: SagesOutput
     product: ProductSchema
 
     @property

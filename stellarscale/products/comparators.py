@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stellarscale.config import Job, digest_of
+from stellarscale.config import SagesJob, digest_of
 from stellarscale.engine.client import share_of_cores
 from stellarscale.engine.comparing import CompareTask, Fit, boost_on, compare_one, forest_record
 from stellarscale.engine.ledger import Ledger, fingerprint, open_ledger, write_json
@@ -23,7 +23,7 @@ Record = dict[str, Any]
 STAGE = "compare"
 
 
-def compare(on: Session, job: Job, out: Path) -> list[Record]:
+def compare(on: Session, job: SagesJob, out: Path) -> list[Record]:
     """Compare every method of ``training.comparators`` with the forest, on the same split.
 
     A method that fails does not stop the others; its record has the reason as ``failed``. Give the records to
@@ -32,7 +32,7 @@ def compare(on: Session, job: Job, out: Path) -> list[Record]:
     Parameters
     ----------
     on : Session
-    job : Job
+    job : SagesJob
     out : Path
         Directory of the run: reads ``models/``, writes ``comparators/`` and ``comparison.json``. A comparison that
         was killed goes on where it stopped, and a method that failed is tried again.
@@ -91,7 +91,7 @@ def raise_failed(records: Sequence[Record]) -> None:
         )
 
 
-def _fits(job: Job) -> dict[str, Fit]:
+def _fits(job: SagesJob) -> dict[str, Fit]:
     """What is to be done, by the key of its receipt: other settings of a method are another piece of work."""
     chosen = [(method, digest_of(asdict(method))[:8]) for item in job.training.comparators for method in methods(item)]
     return {
@@ -101,7 +101,7 @@ def _fits(job: Job) -> dict[str, Fit]:
     }
 
 
-def _ledger(on: Session, job: Job, out: Path) -> Ledger:
+def _ledger(on: Session, job: SagesJob, out: Path) -> Ledger:
     inputs = [fingerprint(sample_path(out / "models", spec.name)) for spec in job.training.models]
     settings = {
         "inputs": list(job.training.inputs),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stellarscale.config import load_job
-from stellarscale.products import sages
+from stellarscale.products.dispatch import run_job
 from stellarscale.simulate import simulate_sky
 
 
@@ -27,13 +27,13 @@ def run_demo(*, rows: int, seed: int, out: Path, cluster: str = "threads") -> st
     Raises
     ------
     StellarscaleError
-        As :func:`stellarscale.products.sages.run`.
+        As :func:`stellarscale.products.dispatch.run_job`.
     """
     mock = out / f"mock-{rows}-{seed}"
     if not (mock / "manifest.json").is_file():
         simulate_sky(rows=rows, seed=seed, out=mock)
     job = load_job("demo", [f"data={mock}", f"out={out / f'run-{rows}-{seed}'}", f"seed={seed}"])
-    return _table(sages.run(job, cluster=cluster))
+    return _table(run_job(job, cluster=cluster))
 
 
 def _table(summary: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from stellarscale.catalog.reader import StoredCatalog
 from stellarscale.config import Job
 from stellarscale.flags import COLUMN, Flag
 from stellarscale.partition.features import floats
-from stellarscale.products.scan import column_of, thinned
+from stellarscale.products.scan import thinned
 from stellarscale.report.content import Evaluation
 
 MOST_STARS = 1_000_000
@@ -38,7 +38,7 @@ def estimate_rows(
         The rows; a note when they are not all rows, else empty.
     """
     names = [*others, *labels, *(f"{label}_{kind}" for label in labels for kind in ("err", "err95")), COLUMN]
-    names += [name for name in (magnitude_column(job)[0], column_of(job, "class_code")) if name]
+    names += [name for name in (job.errors_by[0], job.column_of("class_code")) if name]
     there = [name for name in dict.fromkeys(names) if name in stored.schema.names]
     stars, step = thinned(stored, there, MOST_STARS)
     return stars, f"Of {stored.num_rows:,} stars every {step}th is compared." if step > 1 else ""
@@ -48,11 +48,11 @@ def evaluation_of(
     job: Job, stars: pa.Table, label: str, reference: NDArray[np.float64], *, against: str, kind: str, note: str
 ) -> Evaluation:
     """A parameter of the catalogue beside reference values of the same rows."""
-    magnitude, magnitude_name = magnitude_column(job)
+    magnitude, magnitude_name = job.errors_by
     return Evaluation(
         model=f"{label} catalogue",
         label=label,
-        unit=job.training.labels[label].unit,
+        unit=job.units[label],
         against=against,
         kind=kind,
         note=note,
@@ -62,7 +62,7 @@ def evaluation_of(
         error95=_optional(stars, f"{label}_err95"),
         magnitude=_optional(stars, magnitude),
         magnitude_name=magnitude_name,
-        code=_optional(stars, column_of(job, "class_code")),
+        code=_optional(stars, job.column_of("class_code")),
         novel=_novel(stars),
     )
 
@@ -85,20 +85,6 @@ def of_group(evaluation: Evaluation, chosen: NDArray[np.bool_], group: str) -> E
         novel=part(evaluation.novel),
         code=None,
     )
-
-
-def magnitude_column(job: Job) -> tuple[str | None, str]:
-    """Column of the catalogue by which errors are looked at, and the magnitude it holds.
-
-    The feature that the errors are calibrated by when the catalogue has it, else the magnitude that it comes from.
-    """
-    feature = job.training.errors.magnitude
-    band = job.features.bands.get((feature or "").removesuffix("_0")) or job.features.bands.get("g")
-    for source in (feature, band.mag if band else None):
-        name = column_of(job, source) if source else None
-        if source and name:
-            return name, source
-    return None, ""
 
 
 def _novel(stars: pa.Table) -> NDArray[np.bool_] | None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stellarscale.catalog.atomic import atomic_write
 from stellarscale.catalog.reader import open_stored
-from stellarscale.config import Job, ModelSpec
+from stellarscale.config import ModelSpec, SagesJob
 from stellarscale.engine.ledger import write_json
 from stellarscale.engine.sampling import CALIBRATE, HELD_OUT, HELD_OUT_WIDE
 from stellarscale.errors import InputError
@@ -30,7 +30,7 @@ from stellarscale.settings.clusters import load_clusters
 TABLES = ("residuals", "trends", "coverage", "extrapolated", "external", "clusters", "metallicity", "samples")
 
 
-def check_evaluation(job: Job) -> None:
+def check_evaluation(job: SagesJob) -> None:
     """Refuse an evaluation that the catalogue will not have the columns or parameters for, before any work.
 
     Raises
@@ -72,14 +72,14 @@ def model_name(spec: ModelSpec) -> str:
     return f"{spec.label} {' + '.join(spec.classes)}".strip()
 
 
-def evaluate(job: Job, catalog: Path, models: Sequence[TrainedModel]) -> list[Evaluation]:
+def evaluate(job: SagesJob, catalog: Path, models: Sequence[TrainedModel]) -> list[Evaluation]:
     """Each model against its held-out and test stars; the catalogue against the truth and the external catalogues."""
     found = [evaluation for model in models if model.is_tested for evaluation in against_labels(job, model)]
     found += against_truth(job, open_stored(catalog))
     return found + [each for external in job.evaluation.external for each in external_evaluations(job, external)]
 
 
-def against_labels(job: Job, model: TrainedModel) -> list[Evaluation]:
+def against_labels(job: SagesJob, model: TrainedModel) -> list[Evaluation]:
     """One evaluation per role of the stars that did not train: held out (twice, by cuts), each catalogue that tests."""
     table = pq.read_table(model.held_out)
     roles = table["role"].to_pylist()
@@ -87,7 +87,7 @@ def against_labels(job: Job, model: TrainedModel) -> list[Evaluation]:
     return [_against_role(job, model, table.filter(pa.array([r == role for r in roles])), role) for role in names]
 
 
-def _against_role(job: Job, model: TrainedModel, table: pa.Table, role: str) -> Evaluation:
+def _against_role(job: SagesJob, model: TrainedModel, table: pa.Table, role: str) -> Evaluation:
     numbers, held_out = model.numbers, role == HELD_OUT
     comparisons = {"scikit-learn robust sigma": numbers["sklearn_sigma"]} if "sklearn_sigma" in numbers else {}
     label = model.spec.label
@@ -110,7 +110,7 @@ def _against_role(job: Job, model: TrainedModel, table: pa.Table, role: str) -> 
     )
 
 
-def sample_stars(job: Job, model: TrainedModel) -> SampleStars:
+def sample_stars(job: SagesJob, model: TrainedModel) -> SampleStars:
     """The stars of a model for the number densities (paper I, Figs 2 and 3)."""
     path = model.path.with_name(f"{model.spec.name}_sample.parquet")
     classes = job.features.classes

@@ -69,7 +69,7 @@ def external_evaluations(job: Job, external: External) -> list[Evaluation]:
 def _groups(job: Job, evaluation: Evaluation) -> list[tuple[str, NDArray[np.bool_]]]:
     """Classes with enough complete pairs, and those pairs; all pairs as one group where no class has them."""
     complete = np.isfinite(evaluation.predicted) & np.isfinite(evaluation.truth)
-    rules = job.features.classes.rules if job.features.classes and evaluation.code is not None else ()
+    rules = job.class_rules if evaluation.code is not None else ()
     masks = [(rule.name.replace("_", " "), complete & (evaluation.code == rule.code)) for rule in rules]
     return [(name, mask) for name, mask in masks if np.count_nonzero(mask) >= FEWEST] or [("", complete)]
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from stellarscale.catalog.properties import CatalogProperties
 from stellarscale.catalog.reader import StoredCatalog
-from stellarscale.config import FeatureConfig, Job, digest_of
+from stellarscale.config import FeatureConfig, SagesJob, digest_of
 from stellarscale.partition.features import add_features
 from stellarscale.surveys.dust import dust_files
 
@@ -38,7 +38,7 @@ def features_digest(features: FeatureConfig) -> str:
     return digest_of({"extinction": bands, **kept})
 
 
-def no_features(job: Job, stored: StoredCatalog) -> pa.Table:
+def no_features(job: SagesJob, stored: StoredCatalog) -> pa.Table:
     """The feature table of no rows: what columns there will be, asked for before any work.
 
     Raises

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stellarscale.catalog.atomic import sweep
-from stellarscale.config import Job, ModelSpec, digest_of
+from stellarscale.config import ModelSpec, SagesJob, digest_of
 from stellarscale.engine.growing import TREES, GrowTask, grow_group, plan_groups
 from stellarscale.engine.ledger import Ledger, fingerprint, open_ledger
 from stellarscale.engine.sampling import SampleTask, build_sample
@@ -52,7 +52,7 @@ class TrainedModel:
         return {"model": self.spec.name, **{name: self.numbers[name] for name in names if name in self.numbers}}
 
 
-def train_models(on: Session, job: Job, samples: SampleTask, steps: list[Summary]) -> list[TrainedModel]:
+def train_models(on: Session, job: SagesJob, samples: SampleTask, steps: list[Summary]) -> list[TrainedModel]:
     """Train every model of the job: put its sample together, grow its trees in groups, assemble and test it.
 
     A training that is killed goes on with the groups that are missing.
@@ -86,7 +86,7 @@ def train_models(on: Session, job: Job, samples: SampleTask, steps: list[Summary
     return [TrainedModel(models[name], out / f"{name}.npz", receipt) for name, receipt in trained.receipts.items()]
 
 
-def _ledger(on: Session, job: Job, samples: SampleTask) -> Ledger:
+def _ledger(on: Session, job: SagesJob, samples: SampleTask) -> Ledger:
     """Claim the directory of the models for these settings, or take it up."""
     out, training = samples.out, job.training
     inputs = [fingerprint(source.path) for source in samples.sources]
@@ -99,7 +99,7 @@ def _ledger(on: Session, job: Job, samples: SampleTask) -> Ledger:
     )
 
 
-def _train(on: Session, job: Job, samples: SampleTask, ledger: Ledger) -> Iterator[StageResult]:
+def _train(on: Session, job: SagesJob, samples: SampleTask, ledger: Ledger) -> Iterator[StageResult]:
     """The three stages: samples, groups of trees of all models, models."""
     out, training, models = samples.out, job.training, {spec.name: spec for spec in job.training.models}
     task = GrowTask(out, training, job.seed, features_digest(job.features))
@@ -114,7 +114,7 @@ def _train(on: Session, job: Job, samples: SampleTask, ledger: Ledger) -> Iterat
     shutil.rmtree(out / TREES, ignore_errors=True)  # only now: a model that has to be assembled again needs them
 
 
-def stored_models(job: Job, out: Path) -> list[TrainedModel]:
+def stored_models(job: SagesJob, out: Path) -> list[TrainedModel]:
     """Models that a run has trained, from their receipts.
 
     Raises

@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from stellarscale.config import Job
+from stellarscale.config import PRODUCTS
 from stellarscale.errors import ConfigError
 from stellarscale.schema import Frozen
 
@@ -24,8 +24,8 @@ class Key:
     description: str
 
 
-def job_keys(prefix: str = "") -> list[Key]:
-    """Every key of a job file, or those whose dotted name begins with a prefix.
+def job_keys(prefix: str = "", product: str = "sages") -> list[Key]:
+    """Every key of a product's job file, or those whose dotted name begins with a prefix.
 
     ``<name>`` stands for a name of the user's choice, ``[]`` for the items of a list.
 
@@ -34,9 +34,10 @@ def job_keys(prefix: str = "") -> list[Key]:
     ConfigError
         If no key begins so.
     """
-    keys = [key for key in _keys(Job, "") if key.name.startswith(prefix)]
+    every = list(_keys(PRODUCTS[product], ""))
+    keys = [key for key in every if key.name.startswith(prefix)]
     if not keys:
-        heads = sorted({key.name.split(".")[0].removesuffix("[]") for key in _keys(Job, "")})
+        heads = sorted({key.name.split(".")[0].removesuffix("[]") for key in every})
         raise ConfigError("no key of a job begins so", seen=prefix, needed=f"one of {', '.join(heads)}")
     return keys
 

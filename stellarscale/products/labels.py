@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stellarscale.catalog.reader import open_stored
 from stellarscale.catalog.subset import parse_subset
-from stellarscale.config import Job, Label, MatchStep
+from stellarscale.config import Label, MatchStep, SagesJob
 from stellarscale.engine.sampling import SampleTask, TrainingSource
 from stellarscale.engine.tasks import TrainingTask, training_pixel
 from stellarscale.errors import InputError
@@ -34,7 +34,7 @@ class LabelCatalog:
     labels: Mapping[str, Label]
 
 
-def label_catalogs(job: Job) -> list[LabelCatalog]:
+def label_catalogs(job: SagesJob) -> list[LabelCatalog]:
     """The label catalogues of a job in order of preference; the first one trains."""
     main = job.training.match
     first = LabelCatalog(main.catalog if main else job.match.primary, "train", main, job.training.labels)
@@ -43,7 +43,7 @@ def label_catalogs(job: Job) -> list[LabelCatalog]:
 
 
 def training_sources(
-    on: Session, job: Job, catalogs: Mapping[str, Path], matched: Path, subset: str | None, steps: list[Summary]
+    on: Session, job: SagesJob, catalogs: Mapping[str, Path], matched: Path, subset: str | None, steps: list[Summary]
 ) -> list[TrainingSource]:
     """Training rows of every label catalogue, each as a small catalogue of its own.
 
@@ -56,7 +56,7 @@ def training_sources(
     return [_one_source(on, job, catalogs, matched, labels, subset, steps) for labels in label_catalogs(job)]
 
 
-def sample_task(job: Job, sources: list[TrainingSource], matched: Path, out: Path) -> SampleTask:
+def sample_task(job: SagesJob, sources: list[TrainingSource], matched: Path, out: Path) -> SampleTask:
     """How the samples of the models are put together."""
     properties = open_stored(matched).properties
     return SampleTask(
@@ -73,7 +73,7 @@ def sample_task(job: Job, sources: list[TrainingSource], matched: Path, out: Pat
 
 def _one_source(
     on: Session,
-    job: Job,
+    job: SagesJob,
     catalogs: Mapping[str, Path],
     matched: Path,
     labels: LabelCatalog,
@@ -109,7 +109,7 @@ def _check_overlap(labels: LabelCatalog, catalog: Path, done: Summary) -> None:
 
 
 def _training_rows(
-    on: Session, job: Job, labelled: Path, out: Path, labels: LabelCatalog, subset: str | None
+    on: Session, job: SagesJob, labelled: Path, out: Path, labels: LabelCatalog, subset: str | None
 ) -> Summary:
     stored = open_stored(labelled)
     star = stored.properties.extra.get("stellarscale_id")
@@ -136,7 +136,7 @@ def _training_rows(
     return {**done, "name": f"training rows from {labels.name}"}
 
 
-def _carried(job: Job) -> tuple[str, ...]:
+def _carried(job: SagesJob) -> tuple[str, ...]:
     """Columns of the samples beside the inputs: what the calibration and novelty depend on, and the diagram."""
     errors = job.training.errors
     names = [*([errors.magnitude] if errors.magnitude else []), *noise_columns(errors.noise)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stellarscale.config import Job, ModelSpec, Pretrained
+from stellarscale.config import ModelSpec, Pretrained, SagesJob
 from stellarscale.errors import ModelError
 from stellarscale.models.forest import check_features
 from stellarscale.models.store import StoredForest, load
@@ -12,7 +12,7 @@ from stellarscale.products.featured import features_digest
 from stellarscale.products.forests import TrainedModel
 
 
-def given_models(job: Job, given: Pretrained) -> list[TrainedModel]:
+def given_models(job: SagesJob, given: Pretrained) -> list[TrainedModel]:
     """The job's models, each from its file.
 
     Raises
@@ -32,7 +32,7 @@ def given_models(job: Job, given: Pretrained) -> list[TrainedModel]:
     return [_given(job, given, spec) for spec in job.training.models]
 
 
-def _given(job: Job, given: Pretrained, spec: ModelSpec) -> TrainedModel:
+def _given(job: SagesJob, given: Pretrained, spec: ModelSpec) -> TrainedModel:
     path = Path(given.directory).absolute() / f"{spec.name}.npz"
     stored = load(path, expect_digest=given.digests.get(spec.name))
     _check_purpose(job, spec, stored)
@@ -48,7 +48,7 @@ def _given(job: Job, given: Pretrained, spec: ModelSpec) -> TrainedModel:
     return TrainedModel(spec, path, numbers)
 
 
-def _check_meaning(job: Job, stored: StoredForest) -> None:
+def _check_meaning(job: SagesJob, stored: StoredForest) -> None:
     """The names of features say little: extinction, colours and classes must be those of the training."""
     needed, seen = features_digest(job.features), stored.provenance.features_digest
     if seen != needed:
@@ -61,7 +61,7 @@ def _check_meaning(job: Job, stored: StoredForest) -> None:
         )
 
 
-def _check_purpose(job: Job, spec: ModelSpec, stored: StoredForest) -> None:
+def _check_purpose(job: SagesJob, spec: ModelSpec, stored: StoredForest) -> None:
     label = job.training.labels[spec.label]
     provenance = stored.provenance
     wanted = {"label": spec.label, "unit": label.unit, "classes": tuple(spec.classes)}

@@ -13,13 +13,13 @@ from typing import Any
 import pyarrow as pa
 
 from stellarscale.catalog.reader import StoredCatalog, open_stored
-from stellarscale.config import Job, digest_of, job_text
+from stellarscale.config import SagesJob, digest_of, job_text
 from stellarscale.engine.ledger import write_json
 from stellarscale.partition.features import colour_name
 from stellarscale.products.clusters import compare_clusters
 from stellarscale.products.evaluation import evaluate, model_name, sample_stars, write_tables
 from stellarscale.products.forests import TrainedModel
-from stellarscale.products.scan import column_of, scan_catalog, thinned
+from stellarscale.products.scan import scan_catalog, thinned
 from stellarscale.products.steps import Summary
 from stellarscale.products.tuning import read_scans
 from stellarscale.report.comparison import comparison_section
@@ -53,7 +53,7 @@ def evaluation_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     return rows
 
 
-def extra_sections(job: Job, out: Path) -> list[ExtraSection]:
+def extra_sections(job: SagesJob, out: Path) -> list[ExtraSection]:
     """The scan of hyper-parameters and the other methods, as far as the run has them."""
     names = {spec.name: model_name(spec) for spec in job.training.models}
     scans = [replace(scan, model=names[scan.model]) for scan in read_scans(job, out)]
@@ -66,7 +66,7 @@ def extra_sections(job: Job, out: Path) -> list[ExtraSection]:
 
 
 def write_run_report(
-    job: Job,
+    job: SagesJob,
     out: Path,
     *,
     steps: list[Summary],
@@ -117,7 +117,7 @@ def write_run_report(
     return write_report(content, out / "report.html")
 
 
-def _axes(job: Job) -> dict[str, str]:
+def _axes(job: SagesJob) -> dict[str, str]:
     """Names of the features that the diagrams have on their axes."""
     classes, clusters = job.features.classes, job.evaluation.clusters
     axes = {"magnitude_column": clusters.columns.magnitude} if clusters else {}
@@ -126,11 +126,11 @@ def _axes(job: Job) -> dict[str, str]:
     return axes
 
 
-def _diagram_stars(job: Job, stored: StoredCatalog) -> pa.Table:
+def _diagram_stars(job: SagesJob, stored: StoredCatalog) -> pa.Table:
     """A sample of the catalogue with what the diagrams need, under the names of the features."""
     classes = job.features.classes
     features = ["class_code", colour_name(classes.colour), f"m_{classes.absolute}_0"] if classes else []
-    columns = {name: source for source in features if (name := column_of(job, source))}
+    columns = {name: source for source in features if (name := job.column_of(source))}
     columns |= {label: label for label in dict.fromkeys(spec.label for spec in job.training.models)}
     table, _ = thinned(stored, list(columns), PLOT_ROWS)
     return table.select(list(columns)).rename_columns(list(columns.values()))

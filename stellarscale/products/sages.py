@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import time
 from dataclasses import replace
@@ -15,7 +14,7 @@ from stellarscale.catalog.atomic import write_text
 from stellarscale.catalog.properties import CatalogProperties
 from stellarscale.catalog.reader import open_stored
 from stellarscale.catalog.subset import Subset, parse_subset
-from stellarscale.config import CatalogInput, Job, MatchStep, digest_of
+from stellarscale.config import MatchStep, SagesJob, digest_of
 from stellarscale.engine.ledger import keep_apart, open_ledger, write_json
 from stellarscale.engine.tasks import PredictTask, predict_pixel
 from stellarscale.errors import InputError
@@ -25,7 +24,7 @@ from stellarscale.products.evaluation import check_evaluation
 from stellarscale.products.external import match_externals
 from stellarscale.products.featured import SKY_ROLES, feature_inputs, located, no_features, only_position
 from stellarscale.products.forests import TrainedModel, stored_models, train_models
-from stellarscale.products.importing import import_survey
+from stellarscale.products.inputs import export_files, import_catalogs, input_files, run_directory, store_of
 from stellarscale.products.labels import sample_task, training_sources
 from stellarscale.products.matching import match_catalogs
 from stellarscale.products.pretrained import given_models
@@ -37,13 +36,13 @@ from stellarscale.surveys.plan import check_names
 
 
 def run(
-    job: Job, *, cluster: str = "threads", subset: str | None = None, fresh: bool = False, update: bool = False
+    job: SagesJob, *, cluster: str = "threads", subset: str | None = None, fresh: bool = False, update: bool = False
 ) -> Summary:
     """Run the whole job; a killed run goes on where it stopped.
 
     Parameters
     ----------
-    job : Job
+    job : SagesJob
     cluster : str
         As ``--cluster``.
     subset : str, optional
@@ -64,13 +63,13 @@ def run(
         One of its kinds, each naming what, where, seen and needed.
     """
     started = time.perf_counter()
-    out = _out(job)
+    out = run_directory(job)
     inputs = plan(job, subset)["inputs"].values()
     keep_apart(out, [Path(path) for paths in inputs for path in paths])
     open_ledger(out, step="run", digest=digest_of(job.product, job.name), about={}, fresh=fresh)
     # What a store shares with other jobs is not thrown away: only what changed is made anew.
     with session(cluster, update=update or fresh) as on:
-        catalogs, steps = _catalogs(on, job)
+        catalogs, steps = import_catalogs(on, job)
         matched = _match(on, job, catalogs, subset, steps)
         _product(job, matched)
         rest = None if job.match.chain else subset  # without a match, the later steps have to apply it
@@ -81,7 +80,7 @@ def run(
         match_externals(on, job, catalog=catalog, others=catalogs, steps=steps)
     write_text(out / "job.json", job.model_dump_json(indent=1))
     write_json(out / "steps.json", steps)
-    exports = _export(job, catalog)
+    exports = export_files(job, catalog)
     reported = write_report(job, out, steps, models)
     raise_failed(compared)
     return {
@@ -95,25 +94,15 @@ def run(
     }
 
 
-def rebuild_report(run_dir: Path) -> Summary:
-    """Write the report of a finished run again, from its receipts, models and catalogue.
-
-    Raises
-    ------
-    InputError
-        If the directory holds no run, or one that has not come to its end.
-    """
-    for needed in ("job.json", "steps.json"):
-        if not (run_dir / needed).is_file():
-            raise InputError("there is no finished run here", where=run_dir, needed=needed)
-    job = Job.model_validate_json((run_dir / "job.json").read_text())
+def rebuild_report(job: SagesJob, run_dir: Path) -> Summary:
+    """Write the report of a finished run again; see :func:`stellarscale.products.dispatch.rebuild_report`."""
     steps = json.loads((run_dir / "steps.json").read_text())
     given = job.training.pretrained
     models = given_models(job, given) if given else stored_models(job, run_dir / "models")
     return write_report(job, run_dir, steps, models)
 
 
-def write_report(job: Job, out: Path, steps: list[Summary], models: list[TrainedModel]) -> Summary:
+def write_report(job: SagesJob, out: Path, steps: list[Summary], models: list[TrainedModel]) -> Summary:
     """Evaluate the models and the catalogue and write the page; says where it is and the main figures."""
     from stellarscale.products.reporting import evaluate, evaluation_rows, extra_sections, write_run_report
 
@@ -123,7 +112,7 @@ def write_report(job: Job, out: Path, steps: list[Summary], models: list[Trained
     return {"report": str(page), "evaluations": evaluation_rows(evaluations)}
 
 
-def plan(job: Job, subset: str | None = None) -> Summary:
+def plan(job: SagesJob, subset: str | None = None) -> Summary:
     """Check what can be checked before any work: files exist, subset parses; and say what would be done.
 
     Raises
@@ -140,7 +129,7 @@ def plan(job: Job, subset: str | None = None) -> Summary:
     for entry in entries.values():
         if entry.survey is not None:
             check_names(load_survey(entry.survey), entry.columns)
-    inputs = {name: [str(path) for path in _files(job, name, entry)] for name, entry in entries.items()}
+    inputs = {name: [str(path) for path in input_files(job, name, entry)] for name, entry in entries.items()}
     for path in feature_inputs(job.features):
         if not path.is_file():
             raise InputError(
@@ -161,63 +150,22 @@ def plan(job: Job, subset: str | None = None) -> Summary:
     }
 
 
-def _out(job: Job) -> Path:
-    """The run's directory; absolute, because a worker need not run where the command was given."""
-    return Path(job.out).absolute()
-
-
-def _store(job: Job) -> Path:
-    """Where imported and matched catalogues go: in the run, or where other jobs find them too."""
-    return Path(job.store).absolute() if job.store else _out(job) / "catalogs"
-
-
-def _files(job: Job, name: str, entry: CatalogInput) -> list[Path]:
-    patterns = entry.files or (entry.path or "",)
-    found: list[Path] = []
-    for pattern in patterns:
-        matches = sorted(Path(match).absolute() for match in glob.glob(pattern))
-        if not matches:
-            raise InputError(
-                "an input of the job does not exist",
-                where=f"catalogs.{name}",
-                seen=pattern,
-                needed="an existing file, pattern or catalogue",
-                cause="{data} is " + repr(job.data) + "; set it with --set data=DIRECTORY",
-            )
-        found += matches
-    return found
-
-
-def _catalogs(on: Session, job: Job) -> tuple[dict[str, Path], list[Summary]]:
-    """Import what comes as files and is used; take what is a catalogue already as it is."""
-    paths: dict[str, Path] = {}
-    steps: list[Summary] = []
-    for name in job.used_catalogs:
-        entry = job.catalogs[name]
-        files = _files(job, name, entry)
-        if entry.survey is None:
-            paths[name] = files[0]
-            continue
-        paths[name] = _store(job) / name
-        done = import_survey(on, files, entry.survey, paths[name], columns=entry.columns, max_rows=entry.max_rows)
-        steps.append({**done, "name": f"import {name}"})
-    return paths, steps
-
-
 def _models(
-    on: Session, job: Job, catalogs: dict[str, Path], matched: Path, subset: str | None, steps: list[Summary]
+    on: Session, job: SagesJob, catalogs: dict[str, Path], matched: Path, subset: str | None, steps: list[Summary]
 ) -> list[TrainedModel]:
     """Train the job's models, or take those that it names."""
     if job.training.pretrained is not None:
         return given_models(job, job.training.pretrained)
     sources = training_sources(on, job, catalogs, matched, subset, steps)
-    return train_models(on, job, sample_task(job, sources, matched, _out(job) / "models"), steps)
+    return train_models(on, job, sample_task(job, sources, matched, run_directory(job) / "models"), steps)
 
 
-def _match(on: Session, job: Job, catalogs: dict[str, Path], subset: str | None, steps: list[Summary]) -> Path:
+def _match(on: Session, job: SagesJob, catalogs: dict[str, Path], subset: str | None, steps: list[Summary]) -> Path:
     """The chain of matches; a subset applies to the primary catalogue, so to the first match."""
     left = catalogs[job.match.primary]
-    folder = _store(job) if subset is None else _out(job) / "catalogs"  # a part of the sky is of no use to other jobs
+    folder = (
+        store_of(job) if subset is None else run_directory(job) / "catalogs"
+    )  # a part of the sky is of no use to other jobs
     for step in job.match.chain:
         out = folder / f"{left.name}_x_{step.catalog}"
         steps.append(_one_match(on, left, catalogs, step, out, subset))
@@ -233,10 +181,10 @@ def _one_match(
 
 
 def _predict(
-    on: Session, job: Job, matched: Path, models: list[TrainedModel], steps: list[Summary], subset: str | None
+    on: Session, job: SagesJob, matched: Path, models: list[TrainedModel], steps: list[Summary], subset: str | None
 ) -> Path:
     """Features and parameters of every matched star: the value-added catalogue."""
-    out = _out(job) / job.output.name
+    out = run_directory(job) / job.output.name
     config, schema = _product(job, matched)
     digests = {model.spec.name: model.digest for model in models}
     mapped = Mapped(
@@ -255,7 +203,7 @@ def _predict(
     return out
 
 
-def _product(job: Job, matched: Path) -> tuple[PredictConfig, pa.Schema]:
+def _product(job: SagesJob, matched: Path) -> tuple[PredictConfig, pa.Schema]:
     """What the prediction will do and write; asked for before the training, so that a wrong column is told early."""
     config = PredictConfig(
         features=job.features,
@@ -267,7 +215,7 @@ def _product(job: Job, matched: Path) -> tuple[PredictConfig, pa.Schema]:
     return config, output_schema(no_features(job, open_stored(matched)).schema, config)
 
 
-def _product_properties(job: Job, properties: CatalogProperties, digests: dict[str, str]) -> CatalogProperties:
+def _product_properties(job: SagesJob, properties: CatalogProperties, digests: dict[str, str]) -> CatalogProperties:
     """Names of the sky columns as the output calls them, and where every number came from."""
     renamed = {source: name for name, source in job.output.columns.items()}
     models = {f"model_digest_{name}": digest for name, digest in digests.items()}
@@ -279,17 +227,6 @@ def _product_properties(job: Job, properties: CatalogProperties, digests: dict[s
     if missing:
         raise InputError("the output leaves out the position", where="output.columns", needed=", ".join(missing))
     return replace(result, ra=renamed[properties.ra], dec=renamed[properties.dec], extra=extra)
-
-
-def _export(job: Job, catalog: Path) -> list[str]:
-    from stellarscale.catalog.export import export
-
-    written = []
-    for kind in job.exports:
-        path = catalog.with_name(f"{catalog.name}.{kind}")
-        export(open_stored(catalog), path, format=kind)
-        written.append(str(path))
-    return written
 
 
 def _parsed(subset: str | None) -> Subset | None:

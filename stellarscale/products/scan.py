@@ -41,8 +41,8 @@ def scan_catalog(job: Job, stored: StoredCatalog) -> CatalogScan:
 
     Only integers are summed, so that the result does not depend on the order of the partitions.
     """
-    label, classes = job.evaluation.metallicity, column_of(job, "class_code")
-    rules = job.features.classes.rules if job.features.classes and classes else ()
+    label, classes = job.evaluation.metallicity, job.column_of("class_code")
+    rules = job.class_rules if classes else ()
     codes = tuple(rule.code for rule in rules)
     limits = job.evaluation.metallicity_limits
     columns = [name for name in (label, classes, COLUMN) if name and name in stored.schema.names]
@@ -88,11 +88,6 @@ def thinned(stored: StoredCatalog, columns: Sequence[str], most: int) -> tuple[p
     return pa.concat_tables(tables) if tables else stored.schema.empty_table().select(list(columns)), step
 
 
-def column_of(job: Job, source: str) -> str | None:
-    """Column of the value-added catalogue that comes from a column or feature of the matched table, if any."""
-    return next((name for name, origin in job.output.columns.items() if origin == source), None)
-
-
 def _count_sky(table: pa.Table) -> NDArray[np.int64]:
     pixels = table[SKY_COLUMN].to_numpy() >> (2 * (ORDER - SKY_ORDER))
     return np.bincount(pixels, minlength=12 << (2 * SKY_ORDER))
@@ -130,7 +125,7 @@ def _histograms(
     total = sum(parts, np.zeros((len(names), bins + 1 + len(limits)), dtype=np.int64))
     return ClassHistograms(
         label=label,
-        unit=job.training.labels[label].unit,
+        unit=job.units[label],
         names=names,
         edges=EDGES,
         counts=total[:, :bins],

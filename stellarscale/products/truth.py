@@ -48,12 +48,12 @@ def check_truth(job: Job) -> None:
         if not _is_number(schema.field(column).type):
             kind = schema.field(column).type
             raise InputError(f"the truth of {label} is no number", where=f"{path}, {column}", seen=kind)
-    if truth.id not in job.output.columns:
-        seen = ", ".join(job.output.columns)
+    if truth.id not in job.columns:
+        seen = ", ".join(job.columns)
         raise InputError(
             "the catalogue will not have the id of the truth", where="truth.id", seen=seen, needed=truth.id
         )
-    ours = _declared_type(job, job.output.columns[truth.id])
+    ours = _declared_type(job, job.columns[truth.id])
     if ours is not None:
         _check_ids(truth, ours, schema.field(truth.truth_id).type)
 
@@ -70,7 +70,7 @@ def against_truth(job: Job, stored: StoredCatalog) -> list[Evaluation]:
     if truth is None:
         return []
     check_truth(job)
-    labels = [label for label in truth.labels if label in {spec.label for spec in job.training.models}]
+    labels = [label for label in truth.labels if label in job.units]
     stars, note = estimate_rows(job, stored, labels, [truth.id])
     _check_ids(truth, stars.schema.field(truth.id).type, pq.read_schema(truth.file).field(truth.truth_id).type)
     known = _looked_up(truth, stars[truth.id], labels)
@@ -106,7 +106,7 @@ def _batches(truth: Truth, labels: list[str]) -> Iterator[pa.RecordBatch]:
 
 def _declared_type(job: Job, source: str) -> pa.DataType | None:
     """Type of a column of the primary catalogue, as far as it is known before the import."""
-    entry = job.catalogs[job.match.primary]
+    entry = job.catalogs[job.primary]
     if entry.survey is not None:
         column = load_survey(entry.survey).columns.get(source)
         return DTYPES[column.dtype] if column else None

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stellarscale.config import Job, ModelSpec, Tuning, digest_of
+from stellarscale.config import ModelSpec, SagesJob, Tuning, digest_of
 from stellarscale.engine.client import share_of_cores
 from stellarscale.engine.ledger import fingerprint, open_ledger, write_json
 from stellarscale.engine.stage import StageResult, run_stage
@@ -23,13 +23,13 @@ from stellarscale.products.steps import Session, Summary
 from stellarscale.report.tuning import DepthScore, TreeScore, TuningScan
 
 
-def scan(on: Session, job: Job, out: Path) -> list[Summary]:
+def scan(on: Session, job: SagesJob, out: Path) -> list[Summary]:
     """Score every setting that ``training.tuning`` names, for each of its models.
 
     Parameters
     ----------
     on : Session
-    job : Job
+    job : SagesJob
     out : Path
         Directory of the run; ``models/<name>_sample.parquet`` has the stars, ``tuning/<name>.json`` gets the scores.
         A scan that was killed goes on where it stopped.
@@ -63,7 +63,7 @@ def scan(on: Session, job: Job, out: Path) -> list[Summary]:
     return summaries
 
 
-def read_scans(job: Job, out: Path) -> list[TuningScan]:
+def read_scans(job: SagesJob, out: Path) -> list[TuningScan]:
     """The scans that the job asks for and a run has finished, for its report."""
     tuning = job.training.tuning
     if tuning is None:
@@ -73,7 +73,7 @@ def read_scans(job: Job, out: Path) -> list[TuningScan]:
     return [TuningScan.from_json(json.loads(path.read_text())) for path in paths if path.is_file()]
 
 
-def _scan_model(on: Session, job: Job, tuning: Tuning, spec: ModelSpec, out: Path) -> Summary:
+def _scan_model(on: Session, job: SagesJob, tuning: Tuning, spec: ModelSpec, out: Path) -> Summary:
     started = time.perf_counter()
     forest = job.training.forest
     left, right = plan_cells(tuning, forest)
@@ -121,7 +121,7 @@ def _scan_model(on: Session, job: Job, tuning: Tuning, spec: ModelSpec, out: Pat
     return summary
 
 
-def _collect(job: Job, tuning: Tuning, spec: ModelSpec, stage: StageResult) -> TuningScan:
+def _collect(job: SagesJob, tuning: Tuning, spec: ModelSpec, stage: StageResult) -> TuningScan:
     """Scores of all cells, and what they say is best."""
     forest = job.training.forest
     left, right = plan_cells(tuning, forest)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from stellarscale.frozen import Frozen
 from stellarscale.kernels.wavelength import WaveGrid
-from stellarscale.schema import Frozen
 
 
 class Grid(Frozen):

@@ -24,7 +24,7 @@ from stellarscale.catalog.spill import spill_file
 from stellarscale.catalog.subset import parse_subset
 from stellarscale.catalog.verify import verify
 from stellarscale.catalog.writer import WriteOptions, finish_catalog
-from stellarscale.config import Band, FeatureConfig, ForestSettings, Label, MatchStep, ModelSpec, Output, Training
+from stellarscale.config import Band, FeatureConfig, ForestSettings, Label, MatchStep, ModelSpec, SagesOutput, Training
 from stellarscale.engine import tasks
 from stellarscale.engine.growing import GrowTask, grow_group, plan_groups
 from stellarscale.engine.matchplan import match_config, match_margin_arcsec
@@ -43,7 +43,7 @@ TRAINING = Training(
     forest=ForestSettings(n_estimators=5, backend="sklearn"),
     min_stars=20,
 )
-OUTPUT = Output(columns={"id": "source_id", "ra": "ra", "dec": "dec"})
+OUTPUT = SagesOutput(columns={"id": "source_id", "ra": "ra", "dec": "dec"})
 RECORD = {"pixel", "rows_in", "rows_out", "bytes", "checksum"}
 
 

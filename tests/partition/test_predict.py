@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stellarscale.config import FeatureConfig, ModelSpec, Output
+from stellarscale.config import FeatureConfig, ModelSpec, SagesOutput
 from stellarscale.errors import SchemaError
 from stellarscale.flags import Flag
 from stellarscale.kernels.conformal import Estimate
@@ -29,7 +29,7 @@ CONFIG = PredictConfig(
     features=FEATURES,
     inputs=("g_0", "r_0"),
     models=(ModelSpec(label="teff", classes=("giant",)), ModelSpec(label="teff", classes=("dwarf",))),
-    output=Output(columns={"star": "id", "ra": "ra"}, colour_limit=("g_r_0", 1.5)),
+    output=SagesOutput(columns={"star": "id", "ra": "ra"}, colour_limit=("g_r_0", 1.5)),
     product=load_product("sages"),
 )
 
@@ -129,7 +129,7 @@ def test_predictors_get_contiguous_float32_of_usable_rows_only():
 
 
 def test_output_columns_without_a_source_are_told():
-    config = PredictConfig(**{**CONFIG.__dict__, "output": Output(columns={"x": "nowhere"})})
+    config = PredictConfig(**{**CONFIG.__dict__, "output": SagesOutput(columns={"x": "nowhere"})})
     with pytest.raises(SchemaError, match="nowhere"):
         output_schema(rows().schema, config)
 
@@ -198,9 +198,9 @@ def test_a_model_without_calibration_gives_no_errors():
 @pytest.mark.parametrize(
     "output, message",
     [
-        (Output(columns={"ra": "ra"}, colour_limit=("g_q_0", 1.5)), "g_q_0"),
-        (Output(columns={"teff": "ra"}), "names of predicted ones.*teff"),
-        (Output(columns={"teff_err95": "ra"}), "names of predicted ones.*teff_err95"),
+        (SagesOutput(columns={"ra": "ra"}, colour_limit=("g_q_0", 1.5)), "g_q_0"),
+        (SagesOutput(columns={"teff": "ra"}), "names of predicted ones.*teff"),
+        (SagesOutput(columns={"teff_err95": "ra"}), "names of predicted ones.*teff_err95"),
     ],
 )
 def test_a_wrong_output_is_told_before_any_work(output, message):

@@ -12,7 +12,7 @@ from stellarscale.catalog.layout import pixel_path
 from stellarscale.catalog.properties import CatalogProperties
 from stellarscale.catalog.reader import open_stored
 from stellarscale.catalog.writer import finish_catalog
-from stellarscale.config import Band, Job
+from stellarscale.config import Band, SagesJob
 from stellarscale.engine import growing
 from stellarscale.engine.growing import TREES
 from stellarscale.engine.sampling import SampleTask, TrainingSource
@@ -31,10 +31,10 @@ def broken(task, spec):
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory) -> Job:
+def job(tmp_path_factory) -> SagesJob:
     root = tmp_path_factory.mktemp("stars") / "stars"
     write_mock(root, mock_table(1500, seed=6, patch=(0.2, -5.0, 3.0)), max_rows=300, stellarscale_alias="stars")
-    return Job(
+    return SagesJob(
         product="sages",
         name="test",
         out="unused",

@@ -9,7 +9,7 @@ import pytest
 
 from stellarscale.config import load_job
 from stellarscale.errors import ModelError
-from stellarscale.products import sages
+from stellarscale.products import dispatch, sages
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_given_models_make_the_same_catalogue_and_train_nothing(trained, small_j
         sorted((root / "catalog" / "dataset").rglob("Npix=*.parquet")) for root in (first, tmp_path / "second")
     )
     assert [pq.read_table(path) for path in ours] == [pq.read_table(path) for path in theirs]
-    assert sages.rebuild_report(tmp_path / "second")["report"].endswith("report.html")
+    assert dispatch.rebuild_report(tmp_path / "second")["report"].endswith("report.html")
 
 
 def test_a_model_with_another_digest_is_refused_before_any_work(trained, small_job, tmp_path):

@@ -13,7 +13,7 @@ from stellarscale.catalog.reader import open_stored, read_columns
 from stellarscale.catalog.verify import verify
 from stellarscale.errors import RunError
 from stellarscale.flags import Flag
-from stellarscale.products import sages
+from stellarscale.products import dispatch, sages
 from stellarscale.products.inspect import run_status
 
 
@@ -121,7 +121,7 @@ def test_the_report_can_be_written_again(finished):
     out, _ = finished
     first = (out / "report.json").read_text()
     (out / "report.html").unlink()
-    sages.rebuild_report(out)
+    dispatch.rebuild_report(out)
     assert (out / "report.html").is_file()
     assert (out / "report.json").read_text() == first
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stellarscale.config import Job
+from stellarscale.config import SagesJob
 from stellarscale.kernels.forest import predict
 from stellarscale.models.forest import ForestConfig, describe, train
 from stellarscale.models.store import save
@@ -50,9 +50,9 @@ def write_forest(models: Path, name: str, sample: pa.Table) -> None:
     pq.write_table(evaluated.append_column("prediction", pa.array(mean)), models / f"{name}_evaluated.parquet")
 
 
-def small_job(out: Path, *, labels: tuple[str, ...] = ("teff",), **training: Any) -> Job:
+def small_job(out: Path, *, labels: tuple[str, ...] = ("teff",), **training: Any) -> SagesJob:
     """A job with a model of all stars for each label."""
-    return Job.model_validate(
+    return SagesJob.model_validate(
         {
             "product": "sages",
             "name": "small",

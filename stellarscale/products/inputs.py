@@ -1,0 +1,72 @@
+"""What the runs of all products begin and end with: inputs found and imported, exports written."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+
+from stellarscale.catalog.reader import open_stored
+from stellarscale.config import CatalogInput, Job
+from stellarscale.errors import InputError
+from stellarscale.products.importing import import_survey
+from stellarscale.products.steps import Session, Summary
+
+MAX_ROWS = 1_000_000
+
+
+def run_directory(job: Job) -> Path:
+    """The run's directory; absolute, because a worker need not run where the command was given."""
+    return Path(job.out).absolute()
+
+
+def store_of(job: Job) -> Path:
+    """Where imported and matched catalogues go: in the run, or where other jobs find them too."""
+    return Path(job.store).absolute() if job.store else run_directory(job) / "catalogs"
+
+
+def input_files(job: Job, name: str, entry: CatalogInput) -> list[Path]:
+    """Files of a catalogue of the job, or the directory that it is; :class:`InputError` if there is none."""
+    patterns = entry.files or (entry.path or "",)
+    found: list[Path] = []
+    for pattern in patterns:
+        matches = sorted(Path(match).absolute() for match in glob.glob(pattern))
+        if not matches:
+            raise InputError(
+                "an input of the job does not exist",
+                where=f"catalogs.{name}",
+                seen=pattern,
+                needed="an existing file, pattern or catalogue",
+                cause="{data} is " + repr(job.data) + "; set it with --set data=DIRECTORY",
+            )
+        found += matches
+    return found
+
+
+def import_catalogs(on: Session, job: Job) -> tuple[dict[str, Path], list[Summary]]:
+    """Import what comes as files and is used; take what is a catalogue already as it is."""
+    paths: dict[str, Path] = {}
+    steps: list[Summary] = []
+    for name in job.used_catalogs:
+        entry = job.catalogs[name]
+        files = input_files(job, name, entry)
+        if entry.survey is None:
+            paths[name] = files[0]
+            continue
+        paths[name] = store_of(job) / name
+        done = import_survey(
+            on, files, entry.survey, paths[name], columns=entry.columns, max_rows=entry.max_rows or MAX_ROWS
+        )
+        steps.append({**done, "name": f"import {name}"})
+    return paths, steps
+
+
+def export_files(job: Job, catalog: Path) -> list[str]:
+    """Write the files that the job wants beside the value-added catalogue; returns where they are."""
+    from stellarscale.catalog.export import export
+
+    written = []
+    for kind in job.exports:
+        path = catalog.with_name(f"{catalog.name}.{kind}")
+        export(open_stored(catalog), path, format=kind)
+        written.append(str(path))
+    return written
