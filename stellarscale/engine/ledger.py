@@ -14,12 +14,13 @@ import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import stellarscale
 from stellarscale.catalog.atomic import atomic_write
+from stellarscale.engine.lock import Lock
 from stellarscale.errors import CatalogError, RunError
 
 HIDDEN = ".stellarscale"
@@ -27,9 +28,10 @@ HIDDEN = ".stellarscale"
 
 @dataclass(frozen=True)
 class Ledger:
-    """Receipts of one output directory."""
+    """Receipts of one output directory; ``lock`` is held, as long as the ledger lives, by the process that writes."""
 
     out: Path
+    lock: Lock | None = field(default=None, compare=False, repr=False)
 
     @property
     def root(self) -> Path:
@@ -121,12 +123,15 @@ def open_ledger(
         If the directory holds something that this program, or this step of it, did not make, is mixed up with
         an input, or cannot be made.
     RunError
-        If it holds the same step with other settings or inputs.
+        If it holds the same step with other settings or inputs, or another process works on it.
     """
     keep_apart(out, [Path(item["path"]) for item in about.get("inputs", ())])
     ledger = Ledger(out)
     known = ledger.run()
     _check_free(out, known, step)
+    if known:
+        ledger = Ledger(out, Lock(ledger.root))
+        known = ledger.run()  # it may have come to its end since
     _remove_leftovers(out)
     if known and (fresh or (update and known["digest"] != digest)):
         _remove(out)
@@ -150,6 +155,7 @@ def open_ledger(
                 seen=error.strerror or error,
                 needed="a place where this user may write",
             ) from error
+        ledger = Ledger(out, Lock(ledger.root))
     return ledger
 
 

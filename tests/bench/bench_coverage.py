@@ -7,6 +7,7 @@ pooled, by table, parameter and bin of magnitude. The error of a share is the bi
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shutil
 import sys
@@ -99,7 +100,7 @@ def counted(stars: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     known = np.isfinite(magnitude)
     if known.any() and np.ptp(magnitude[known]) > 0:
         edges = np.quantile(magnitude[known], np.linspace(0, 1, BINS + 1))
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in itertools.pairwise(edges):
             inside = (magnitude >= low) & ((magnitude < high) | (high == edges[-1]))
             groups.append((f"{low:.2f} to {high:.2f} mag", inside))
     return [{"stars": text, **_shares(stars, mask)} for text, mask in groups]

@@ -1,0 +1,39 @@
+"""One process at a time makes a directory: two runs that share a store would write over each other."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import weakref
+from pathlib import Path
+
+from stellarscale.errors import RunError
+
+
+class Lock:
+    """A lock that is held until this object is gone, or the process.
+
+    The lock is the kernel's, so that none is left behind by a process that is killed, and holds across the nodes of
+    a cluster where their file system has locks. A process may take a lock that it holds already.
+
+    Raises
+    ------
+    RunError
+        If another process holds it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        self.release = weakref.finalize(self, os.close, handle)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            self.release()
+            raise RunError(
+                "another process is working on this directory; nothing was touched",
+                where=folder.parent,
+                needed="to wait until it is done: the same command goes on from there",
+                cause="the same job, or another one that shares its store, was started twice",
+            ) from error
+        except OSError:
+            pass  # a file system without locks: nothing can be known of others

@@ -1,0 +1,51 @@
+"""Two processes must not make one directory."""
+
+import subprocess
+import sys
+
+import pytest
+
+from stellarscale.engine.ledger import open_ledger
+from stellarscale.engine.lock import Lock
+from stellarscale.errors import RunError
+
+HOLD = """
+import sys
+from pathlib import Path
+from stellarscale.engine.ledger import open_ledger
+ledger = open_ledger(Path(sys.argv[1]), step="match", digest="d", about={})
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def busy(tmp_path):
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        yield out, process
+        process.kill()
+
+
+def test_a_second_process_is_refused_and_touches_nothing(busy):
+    out, _ = busy
+    before = sorted(path.name for path in out.rglob("*"))
+    for how in ({}, {"fresh": True}, {"update": True}):
+        with pytest.raises(RunError, match="another process is working"):
+            open_ledger(out, step="match", digest="other", about={}, **how)
+    assert sorted(path.name for path in out.rglob("*")) == before
+
+
+def test_the_lock_of_a_killed_process_is_free(busy):
+    out, process = busy
+    process.kill()
+    process.wait()
+    assert open_ledger(out, step="match", digest="d", about={}).run()["step"] == "match"
+
+
+def test_a_process_may_take_its_own_lock_again(tmp_path):
+    assert [Lock(tmp_path), Lock(tmp_path)]
+    assert (tmp_path / "lock").is_file()
