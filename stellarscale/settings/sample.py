@@ -15,8 +15,11 @@ from stellarscale.frozen import Frozen
 LABELS = ("teff", "logg", "m_h")
 """The labels of a star, in the order of every array of them: K, dex, dex."""
 
-MADE = ("branch", "bp_rp_0", "m_g_0", "teff", "logg", "m_h", "label_source", "supplement", "source_id", "snr_i")
-"""Columns that the selection makes; no input may be carried along under these names."""
+PLACE = ("branch", "distance_pc", "bp_rp_0", "m_g_0")
+"""Columns that the cuts of single rows add."""
+
+MADE = ("source_id", "snr_i", *PLACE, *LABELS, "label_source", "supplement")
+"""Columns of the sample beside the id of the spectrum and those carried along."""
 
 
 def _rising(value: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -213,9 +216,11 @@ class SampleSelection(Frozen):
 
     @model_validator(mode="after")
     def _columns_free(self) -> SampleSelection:
-        hidden = (set(self.carried) - {self.cuts.star, self.cuts.snr}) & set(MADE) | {self.cuts.id} & set(MADE)
+        hidden = set(self.carried) & set(PLACE) | {self.cuts.id, *self.keep} & set(MADE)
         if hidden:
-            raise ValueError(f"the sample has columns of its own named {', '.join(sorted(hidden))}: match with a prefix")
+            raise ValueError(
+                f"the sample makes columns of these names itself: {', '.join(sorted(hidden))}: match with a prefix"
+            )
         return self
 
     @model_validator(mode="after")
