@@ -156,16 +156,24 @@ class Catalog:
 
     def partition(self, pixel: Pixel) -> pa.Table:
         """Read and work through one partition here and now."""
-        table = read_pixel(self.stored, pixel)
-        properties = self.stored.properties
+        position = (self.stored.properties.ra, self.stored.properties.dec)
+        ranges = self.subsets[0].ranges() if self.subsets else None
+        table = read_pixel(self.stored, pixel, columns=self._read_columns(), ranges=ranges)
         for subset in self.subsets:
-            table = table.filter(pa.array(subset.mask(table, properties.ra, properties.dec)))
+            table = table.filter(pa.array(subset.mask(table, *position)))
         for step in self.steps:
             table = step(table, pixel)
         if table.schema.names != self.schema.names:
             seen, needed = ", ".join(table.schema.names), ", ".join(self.schema.names)
             raise SchemaError("a step returned other columns than it declared", seen=seen, needed=needed)
         return table
+
+    def _read_columns(self) -> list[str] | None:
+        """What the first step leaves and the regions before it need; None for all."""
+        if not self.steps or self.steps[0].func is not _select:
+            return None
+        position = [self.stored.properties.ra, self.stored.properties.dec] if self.subsets else []
+        return list(dict.fromkeys([*self.steps[0].args[0], *position]))
 
     def compute(self) -> pa.Table:
         """Read everything into one Arrow table, partitions in parallel."""

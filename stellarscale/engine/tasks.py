@@ -18,7 +18,7 @@ from stellarscale.catalog.import_plan import ImportPlan
 from stellarscale.catalog.import_reduce import Partition, reduce_pixel
 from stellarscale.catalog.pixels import Pixel
 from stellarscale.catalog.reader import StoredCatalog, open_stored, read_pixel, read_ranges
-from stellarscale.catalog.spill import spill_file
+from stellarscale.catalog.spill import spill_source
 from stellarscale.catalog.subset import Subset
 from stellarscale.catalog.writer import PixelRecord, WriteOptions, write_pixel
 from stellarscale.config import FeatureConfig, Label
@@ -79,7 +79,7 @@ class PredictTask:
     subset: Subset | None = None
 
 
-def _stored(path: Path) -> StoredCatalog:
+def stored_catalog(path: Path) -> StoredCatalog:
     """A catalogue's schema and pixels, read once per process and version: workers may outlive a catalogue."""
     files = (layout.properties_path(path), layout.collection_path(path), layout.partition_info_path(path))
     return _opened(path, tuple(file.stat().st_mtime_ns if file.is_file() else 0 for file in files))
@@ -96,10 +96,10 @@ def match_pixel(task: MatchTask, pixel: Pixel) -> Record:
     What the match itself needs is read first; the other columns only from the row groups that have a row in the
     result. Nothing is read where the right catalogue has no rows.
     """
-    catalog, other = _stored(task.left), _stored(task.right)
+    catalog, other = stored_catalog(task.left), stored_catalog(task.right)
     around = _surroundings(task, pixel)
     if task.config.how == "inner" and task.subset is None and not may_hold(other, around):
-        return {"rows_in": catalog.rows_of(pixel), **_record(_nothing(task, pixel)), "matched": 0}
+        return {"rows_in": catalog.rows_of(pixel), **record_of(_nothing(task, pixel)), "matched": 0}
     left = read_pixel(catalog, pixel, columns=task.config.left.names)
     chosen = _rows_within(left, task.subset, catalog)
     right = read_ranges(other, around, columns=task.config.right.names)
@@ -107,12 +107,12 @@ def match_pixel(task: MatchTask, pixel: Pixel) -> Record:
     matched = matched._replace(left=chosen[matched.left])
     rows, partners = _gathered(catalog, left, matched.left), _gathered(other, right, matched.right)
     written = write_pixel(task.out, pixel, joined(rows, partners, matched, task.config), task.write)
-    return {"rows_in": len(chosen), **_record(written), "matched": matched.n_matched}
+    return {"rows_in": len(chosen), **record_of(written), "matched": matched.n_matched}
 
 
 def matched_table(task: MatchTask, pixel: Pixel, left: pa.Table) -> pa.Table:
     """Match rows of one left partition that are in memory; what lies around them is read here."""
-    right = read_ranges(_stored(task.right), _surroundings(task, pixel))
+    right = read_ranges(stored_catalog(task.right), _surroundings(task, pixel))
     return match_partition(left, right, _rivals(task, pixel), task.config)
 
 
@@ -125,7 +125,7 @@ def _surroundings(task: MatchTask, pixel: Pixel) -> NDArray[np.int64]:
 
 def _nothing(task: MatchTask, pixel: Pixel) -> PixelRecord:
     """A partition without rows, written."""
-    schema = output_schema(_stored(task.left).schema, _stored(task.right).schema, task.config)
+    schema = output_schema(stored_catalog(task.left).schema, stored_catalog(task.right).schema, task.config)
     return write_pixel(task.out, pixel, schema.empty_table(), task.write)
 
 
@@ -142,7 +142,7 @@ def _rivals(task: MatchTask, pixel: Pixel) -> pa.Table | None:
     """Left rows that are not matched here but may be nearer to a right row than one that is, for a mutual match."""
     if task.config.keep != "mutual":
         return None
-    catalog, sky = _stored(task.left), task.config.left
+    catalog, sky = stored_catalog(task.left), task.config.left
     columns = [name for name in (sky.id, sky.ra, sky.dec, sky.pmra, sky.pmdec, sky.epoch) if name]
     columns = list(dict.fromkeys(columns))
     ring = healpix.ring_around(pixel.order, pixel.ipix, 2.0 * task.margin_arcsec)
@@ -156,25 +156,25 @@ def _rivals(task: MatchTask, pixel: Pixel) -> pa.Table | None:
 
 def training_pixel(task: TrainingTask, pixel: Pixel) -> Record:
     """Featurise one labelled partition and write the rows that train a model or calibrate its errors."""
-    catalog = _stored(task.source)
-    table = _within(read_pixel(catalog, pixel), task.subset, catalog)
+    catalog = stored_catalog(task.source)
+    table = chosen_rows(read_pixel(catalog, pixel), task.subset, catalog)
     features = add_features(table, task.features, _ebv(table, task.features, catalog))
     rows, rejected = training_rows(features, task.features, task.inputs, task.labels, keep=task.keep)
     written = write_pixel(task.out, pixel, rows)
     only_calibrate = int((~rows["trains"].to_numpy()).sum())
     record = {"rows_in": table.num_rows, "rejected": rejected, "only_calibrate": only_calibrate}
-    return {**record, **_record(written)}
+    return {**record, **record_of(written)}
 
 
 def predict_pixel(task: PredictTask, pixel: Pixel) -> Record:
     """Featurise one partition, predict, and write the value-added rows."""
-    catalog = _stored(task.source)
-    table = _within(read_pixel(catalog, pixel), task.subset, catalog)
+    catalog = stored_catalog(task.source)
+    table = chosen_rows(read_pixel(catalog, pixel), task.subset, catalog)
     features = add_features(table, task.config.features, _ebv(table, task.config.features, catalog))
     predictors = {name: _predictor(path, digest, task.config) for name, path, digest in task.models}
     result = predict_partition(features, task.config, predictors)
     written = write_pixel(task.out, pixel, result)
-    return {"rows_in": table.num_rows, **_record(written)}
+    return {"rows_in": table.num_rows, **record_of(written)}
 
 
 def _predictor(path: Path, digest: str, config: PredictConfig) -> Predictor:
@@ -183,7 +183,8 @@ def _predictor(path: Path, digest: str, config: PredictConfig) -> Predictor:
     return stored
 
 
-def _record(written: Any) -> Record:
+def record_of(written: PixelRecord) -> Record:
+    """What a receipt says of a partition that was written."""
     return {
         "pixel": str(written.pixel),
         "rows_out": written.rows,
@@ -192,7 +193,8 @@ def _record(written: Any) -> Record:
     }
 
 
-def _within(table: pa.Table, subset: Subset | None, catalog: StoredCatalog) -> pa.Table:
+def chosen_rows(table: pa.Table, subset: Subset | None, catalog: StoredCatalog) -> pa.Table:
+    """Rows of a table within a part of the sky."""
     return take_rows(table, _rows_within(table, subset, catalog))
 
 
@@ -204,11 +206,14 @@ def _rows_within(table: pa.Table, subset: Subset | None, catalog: StoredCatalog)
 
 
 def _ebv(table: pa.Table, features: FeatureConfig, catalog: StoredCatalog) -> NDArray | None:
-    if features.ebv is None or features.ebv.sfd98 is None:
-        return None
-    maps = load_dust_maps(features.ebv.sfd98)
+    maps = features.ebv.sfd98 if features.ebv else None
+    return dust_of(table, maps, catalog) if maps else None
+
+
+def dust_of(table: pa.Table, maps: str, catalog: StoredCatalog) -> NDArray:
+    """E(B-V) of the dust maps of a directory at the positions of a table."""
     lon, lat = galactic(floats(table, catalog.properties.ra), floats(table, catalog.properties.dec))
-    return ebv_sfd98(maps, lon, lat)
+    return ebv_sfd98(load_dust_maps(maps), lon, lat)
 
 
 @dataclass(frozen=True)
@@ -221,12 +226,12 @@ class ImportTask:
 
 
 def spill_one(task: ImportTask, number: int) -> Record:
-    """Read, sort and spill one survey file."""
-    record = spill_file(task.plan.files[number], task.plan, task.spill, number)
+    """Read, sort and spill one survey file, or one group of spectra."""
+    record = spill_source(number, task.plan, task.spill)
     return {"rows_in": record.rows_in, "rows_out": record.rows_out, "rejected": record.rejected}
 
 
 def reduce_one(task: ImportTask, part: Partition) -> Record:
     """Gather and write one partition of an import."""
     written = reduce_pixel(part.pixel, part.rows, task.plan, task.spill, task.out)
-    return {"rows_in": part.rows, **_record(written)}
+    return {"rows_in": part.rows, **record_of(written)}

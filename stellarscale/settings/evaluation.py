@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from stellarscale.schema import Frozen
 from stellarscale.settings.matching import MatchStep
@@ -14,6 +14,26 @@ class External(Frozen):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="names the matched catalogue `external_<name>`")
     match: MatchStep
     labels: dict[str, str] = Field(min_length=1, description="parameter: column of the matched table, prefix included")
+    offsets: dict[str, float | dict[str, float]] = Field(
+        default_factory=dict,
+        description="parameter: what is added to their values first; by class where that differs: {dwarf: -87}",
+    )
+
+    @model_validator(mode="after")
+    def _offsets_of_labels(self) -> External:
+        unknown = sorted(set(self.offsets) - set(self.labels))
+        if unknown:
+            raise ValueError(f"`offsets` names what `labels` does not: {', '.join(unknown)}")
+        return self
+
+
+class Branches(Frozen):
+    """Two classes of stars told apart by a parameter, for comparisons of a catalogue without a column of classes."""
+
+    column: str = Field("logg", description="column of the catalogue")
+    limit: float = Field(3.5, description="values from here on are `above`")
+    below: str = Field("giant", description="name of the stars below the limit")
+    above: str = Field("dwarf", description="name of those at or above it")
 
 
 class ClusterColumns(Frozen):
@@ -59,6 +79,7 @@ class Evaluation(Frozen):
     """What the finished catalogue is compared with."""
 
     external: tuple[External, ...] = ()
+    branches: Branches | None = Field(None, description="what comparisons keep apart, where there are no classes")
     clusters: ClusterSettings | None = None
     metallicity: str | None = Field(None, description="label of the histograms by class (paper I, Fig. 12)")
     metallicity_limits: tuple[float, ...] = Field(

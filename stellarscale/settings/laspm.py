@@ -1,0 +1,146 @@
+"""The job of the product ``laspm``: parameters of M stars from spectra (paper II)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from stellarscale.frozen import Frozen
+from stellarscale.settings.cleaning import SampleCleaning
+from stellarscale.settings.job import Job, MatchChain
+from stellarscale.settings.sample import SampleSelection
+from stellarscale.settings.spectra_matching import SpectraMatching
+from stellarscale.settings.spectral_errors import RepeatErrorSettings
+from stellarscale.settings.spectral_refinement import Refinement
+
+UNITS = {"teff": "K", "subtype": ""}
+OTHER_UNIT = "dex"
+
+
+class EmpiricalSample(Frozen):
+    """How the empirical sample and its reference grid are made (paper II, section 2)."""
+
+    match: MatchChain = Field(description="the table that lists the spectra, and what is matched to it")
+    selection: SampleSelection
+    spectra: str = Field(description="catalogue of the spectra; they are found by `selection.cuts.id`")
+    cleaning: SampleCleaning = SampleCleaning()
+    models: dict[str, str] = Field(
+        default_factory=dict,
+        description="branch: FITS file of model spectra with labels, which its spectra are recalibrated to",
+    )
+    review: str | None = Field(None, description="directory of the review table, which you edit; `<out>/review` if null")
+
+
+class Library(Frozen):
+    """Labelled spectra of your own as references, as they are."""
+
+    spectra: str = Field(description="catalogue of the spectra")
+    labels: str = Field(description="table of labels: CSV, ECSV, FITS or Parquet")
+    id: str = Field("spectrum_id", description="column of the labels that names the spectrum")
+    columns: dict[str, str] = Field(description="parameter: column of the labels")
+    star: str | None = Field(None, description="column of the labels that names the star; each spectrum's own if null")
+
+
+class References(Frozen):
+    """Where the reference spectra come from: exactly one of the three."""
+
+    file: str | None = Field(None, description="FITS file of labelled spectra")
+    sample: EmpiricalSample | None = None
+    library: Library | None = None
+    columns: dict[str, str] = Field(default_factory=dict, description="of `file`: parameter: its column there")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> References:
+        if sum(item is not None for item in (self.file, self.sample, self.library)) != 1:
+            raise ValueError("give exactly one of `file`, `sample`, `library`")
+        return self
+
+
+class Attach(Frozen):
+    """Columns of another catalogue for the spectra that share a key with it."""
+
+    catalog: str
+    key: str = Field("obsid", description="column of the spectra's catalogue")
+    their_key: str = Field("obsid", description="column of the other one")
+    radius_arcsec: float = Field(5.0, gt=0, le=3600, description="how far apart rows of one key may stand")
+    columns: dict[str, str] = Field(min_length=1, description="column of the catalogue: column of the other one")
+
+
+class LaspmOutput(Frozen):
+    """The value-added catalogue."""
+
+    name: str = Field("catalog", description="directory of the value-added catalogue, in the run")
+
+
+class Isochrones(Frozen):
+    """Lines over the Kiel diagram."""
+
+    file: str = Field(description="table of points in order along each line: CSV, ECSV, FITS or Parquet")
+    teff: str = Field("teff", description="column of the effective temperature, K")
+    logg: str = Field("logg", description="column of log g, dex")
+    m_h: str = Field("m_h", description="column of [M/H], dex: points of one value make a line")
+
+
+class LaspmReport(Frozen):
+    """What the report shows besides the evaluation."""
+
+    isochrones: Isochrones | None = None
+    examples: int = Field(6, ge=0, le=50, description="spectra drawn with their best fit")
+
+
+class LaspmJob(Job):
+    """A whole run of the product ``laspm``."""
+
+    product: Literal["laspm"] = Field(description="what to make")
+    spectra: str = Field(description="catalogue of the spectra that get parameters")
+    references: References
+    matching: SpectraMatching = SpectraMatching()
+    refinement: Refinement | None = Field(None, description="null: the paper's combination of the best references")
+    leave_one_out: bool = Field(False, description="match the references against one another and report it")
+    attach: tuple[Attach, ...] = ()
+    errors: RepeatErrorSettings | None = Field(None, description="null: no errors, only spreads")
+    output: LaspmOutput = LaspmOutput()
+    report: LaspmReport = LaspmReport()
+
+    @property
+    def used_catalogs(self) -> tuple[str, ...]:
+        """Catalogues that a step of the job reads, in the order in which it needs them."""
+        named = []
+        if sample := self.references.sample:
+            named += [sample.match.primary, *(step.catalog for step in sample.match.chain), sample.spectra]
+        if library := self.references.library:
+            named.append(library.spectra)
+        named += [self.spectra, *(each.catalog for each in self.attach)]
+        named += [external.match.catalog for external in self.evaluation.external]
+        return tuple(dict.fromkeys(named))
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Column of the value-added catalogue: column of the spectra's, or of an attached one."""
+        return {**self.matching.columns, **{name: name for each in self.attach for name in each.columns}}
+
+    @property
+    def units(self) -> Mapping[str, str]:
+        """Unit of each parameter."""
+        return {label: UNITS.get(label, OTHER_UNIT) for label in self.matching.labels}
+
+    @property
+    def errors_by(self) -> tuple[str | None, str]:
+        """The signal to noise."""
+        name = self.column_of(self.matching.snr) if self.matching.snr else None
+        return name, "S/N" if name else ""
+
+    @property
+    def primary(self) -> str:
+        """The spectra."""
+        return self.spectra
+
+    @model_validator(mode="after")
+    def _columns_differ(self) -> LaspmJob:
+        attached = [name for each in self.attach for name in each.columns]
+        taken = sorted({name for name in attached if attached.count(name) > 1} | set(attached) & set(self.matching.columns))
+        if taken:
+            raise ValueError(f"two columns of the catalogue have one name: {', '.join(taken)}")
+        return self
