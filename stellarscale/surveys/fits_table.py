@@ -146,12 +146,12 @@ def open_fits(path: Path, hdu: int | str | None) -> FitsTable:
             kind = str(header.get("XTENSION", "image")).strip()
             label = str(header.get("EXTNAME", "")).strip()
             found.append(f"{number} {kind} {label}".strip())
-            size = _data_bytes(header)
+            size = data_bytes(header)
             is_wanted = kind == "BINTABLE" if hdu is None else hdu in (number, label)
             if is_wanted:
                 _check_is_table(header, kind, where=f"{path}, HDU {number}")
                 _check_complete(path, position + size)
-                return _table(path, header, position)
+                return table_of(path, header, position)
             padded = -(-size // _BLOCK) * _BLOCK
             _skip(stream, padded)
             position += padded
@@ -176,7 +176,8 @@ def _headers(stream: BinaryIO, path: Path) -> Iterator[tuple[Any, int]]:
         yield Header.fromstring(text.decode("latin-1")), len(text)
 
 
-def _data_bytes(header: Any) -> int:
+def data_bytes(header: Any) -> int:
+    """Bytes of the data that follow a header, without the padding."""
     axes = [int(header[f"NAXIS{i}"]) for i in range(1, int(header.get("NAXIS", 0)) + 1)]
     if not axes:
         return 0
@@ -202,7 +203,8 @@ def _check_complete(path: Path, needed: int) -> None:
         )
 
 
-def _table(path: Path, header: Any, start: int) -> FitsTable:
+def table_of(path: Path, header: Any, start: int) -> FitsTable:
+    """The binary table of a header whose data begin at a byte of the file; :class:`InputError` if it is no table."""
     fields, offset = [], 0
     for i in range(1, int(header["TFIELDS"]) + 1):
         match = re.match(r"\s*(\d*)([LXBIJKAEDCMPQ])", str(header[f"TFORM{i}"]))

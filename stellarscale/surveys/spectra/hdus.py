@@ -1,0 +1,179 @@
+"""FITS files of single spectra, held in memory: a header's cards are only parsed when their value is asked for.
+
+A survey of spectra is a million files of a hundred cards each, of which some twenty are wanted; general readers
+parse them all, and take longer over it than over the spectrum.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stellarscale.errors import InputError
+from stellarscale.surveys.fits_table import FitsColumn, data_bytes, table_of
+
+_BLOCK, _CARD = 2880, 80
+_IMAGES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+_STRING = re.compile(r"'((?:[^']|'')*)'")
+
+
+class Cards(Mapping[str, Any]):
+    """Values of a header by keyword, upper case; of a repeated keyword the first."""
+
+    def __init__(self, text: str, where: object) -> None:
+        cards = [text[i : i + _CARD] for i in range(0, len(text), _CARD)]
+        self._cards = {card[:8].rstrip(): card for card in reversed(cards) if card[8:9] == "="}
+        self._where = where
+
+    def __getitem__(self, key: str) -> Any:
+        return self._value(key, self._cards[key])
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._cards
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cards)
+
+    def __len__(self) -> int:
+        return len(self._cards)
+
+    def _value(self, key: str, card: str) -> Any:
+        text = card[10:].lstrip()
+        if text.startswith("'"):
+            found = _STRING.match(text)
+            return found[1].replace("''", "'").rstrip() if found else text[1:].rstrip()
+        word = text.partition("/")[0].strip()
+        if word in ("T", "F"):
+            return word == "T"
+        try:
+            return int(word) if word.lstrip("+-").isdecimal() else float(word.replace("D", "E")) if word else None
+        except ValueError as error:
+            raise InputError("a header card is not FITS", where=f"{self._where}, {key}", seen=card.rstrip()) from error
+
+
+@dataclass(frozen=True)
+class Hdu:
+    """One header and data unit; ``start`` is the first byte of the data in ``raw``, the whole file."""
+
+    path: Path
+    cards: Cards
+    raw: bytes
+    start: int
+
+    @property
+    def name(self) -> str:
+        return str(self.cards.get("EXTNAME") or "").strip().upper()
+
+    @property
+    def is_table(self) -> bool:
+        return str(self.cards.get("XTENSION", "")).strip() == "BINTABLE"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the data as numpy has it: the fastest axis last."""
+        return tuple(int(self.cards[f"NAXIS{i}"]) for i in range(int(self.cards.get("NAXIS", 0)), 0, -1))
+
+    def image(self) -> NDArray[np.float64]:
+        """The image, scaled; a blank pixel of an integer image is NaN."""
+        count = int(np.prod(self.shape))
+        stored = np.frombuffer(self.raw, _IMAGES[int(self.cards["BITPIX"])], count, self.start).reshape(self.shape)
+        values = stored.astype(np.float64)
+        if "BLANK" in self.cards and stored.dtype.kind != "f":
+            values[stored == self.cards["BLANK"]] = np.nan
+        scale, zero = self.cards.get("BSCALE", 1.0), self.cards.get("BZERO", 0.0)
+        return values if (scale, zero) == (1, 0) else values * scale + zero
+
+    @cached_property
+    def fields(self) -> dict[str, FitsColumn]:
+        """Columns of a binary table by their names in lower case."""
+        return {field.name.lower(): field for field in table_of(self.path, self.cards, self.start).fields}
+
+    @property
+    def rows(self) -> int:
+        return int(self.cards["NAXIS2"])
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of numbers as one vector, whether it stands in one row or is spread over many."""
+        field = self.fields[name]
+        if self.rows > 1 and field.repeat > 1:
+            raise InputError(
+                "the table holds several spectra",
+                where=f"{self.path}, column {field.name}",
+                seen=f"{self.rows} rows of {field.repeat} values",
+                needed="one spectrum a file: one row of vectors, or a row for each pixel",
+            )
+        if field.code not in "BIJKED":
+            raise InputError("the column does not hold numbers", where=f"{self.path}, column {field.name}")
+        shape = (field.repeat,) if field.repeat != 1 else ()
+        values = self._view(field, (field.storage, shape))[field.name].ravel().astype(field.storage[-2:])
+        return values if (field.scale, field.zero) == (1, 0) else values * field.scale + field.zero
+
+    def first_row(self) -> dict[str, Any]:
+        """Single numbers and strings of a table's first row, by the columns' names in upper case."""
+        row: dict[str, Any] = {}
+        for field in self.fields.values() if self.rows else ():
+            if field.is_scalar and field.code != "L":
+                value = self._view(field, field.storage)[field.name][0].item()
+                row[field.name.upper()] = value.decode("latin-1").strip() if isinstance(value, bytes) else value
+        return row
+
+    def _view(self, field: FitsColumn, kind: Any) -> NDArray[Any]:
+        width = int(self.cards["NAXIS1"])
+        layout = np.dtype({"names": [field.name], "formats": [kind], "offsets": [field.offset], "itemsize": width})
+        return np.frombuffer(self.raw, layout, self.rows, self.start)
+
+
+def parse_hdus(raw: bytes, path: Path) -> list[Hdu]:
+    """The units of a FITS file from its bytes; none if it is no FITS file.
+
+    Raises
+    ------
+    InputError
+        If the file ends inside a header or before its data do.
+    KeyError, TypeError, ValueError
+        If a header lacks what FITS requires.
+    """
+    hdus: list[Hdu] = []
+    position = 0
+    while raw.startswith((b"SIMPLE  =", b"XTENSION="), position):
+        end = _end_of_header(raw, position, path)
+        cards = Cards(raw[position:end].decode("latin-1"), path)
+        size = data_bytes(cards)
+        if size < 0 or end + size > len(raw):
+            raise _truncated(path, seen=len(raw), needed=end + size)
+        hdus.append(Hdu(path, cards, raw, end))
+        position = end + -(-size // _BLOCK) * _BLOCK
+    return hdus
+
+
+def _end_of_header(raw: bytes, position: int, path: Path) -> int:
+    for start in range(position, len(raw) - _BLOCK + 1, _BLOCK):
+        block = raw[start : start + _BLOCK]
+        place = block.find(b"END     ")
+        while place >= 0 and place % _CARD:
+            place = block.find(b"END     ", place + 1)
+        if place >= 0:
+            return start + _BLOCK
+    raise InputError(
+        "the FITS file ends inside a header",
+        where=path,
+        seen=f"{len(raw)} bytes",
+        cause="an interrupted download or copy",
+    )
+
+
+def _truncated(path: Path, *, seen: int, needed: int) -> InputError:
+    return InputError(
+        "the FITS file is truncated",
+        where=path,
+        seen=f"{seen} bytes",
+        needed=f"{needed} bytes",
+        cause="an interrupted download or copy",
+    )
