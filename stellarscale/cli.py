@@ -76,17 +76,20 @@ def demo(rows: int, seed: int, out: Path, cluster: str) -> None:
 
 
 @main.command()
-@click.option("--rows", required=True, type=click.IntRange(min=1), help="Stars in the mock sky.")
+@click.option("--rows", required=True, type=click.IntRange(min=1), help="Stars in the mock sky, or spectra for laspm.")
 @click.option("--seed", default=1, show_default=True, help="Another seed gives another sky.")
-@click.option("--product", type=click.Choice(["sages"]), default="sages", show_default=True, help="Whose surveys.")
+@click.option(
+    "--product", type=click.Choice(["sages", "laspm"]), default="sages", show_default=True, help="Whose surveys."
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; as many as there are processors when not given.")
 @_out
 @_json
 def simulate(rows: int, seed: int, product: str, workers: int | None, out: Path, as_json: bool) -> None:
     """Write a mock sky in the surveys' own file formats, the truth kept aside."""
-    from stellarscale.simulate import simulate_sky
+    from stellarscale.simulate import simulate_m_stars, simulate_sky
 
-    _report(simulate_sky(rows=rows, seed=seed, out=out, workers=workers), as_json)
+    make = {"sages": simulate_sky, "laspm": simulate_m_stars}[product]
+    _report(make(rows=rows, seed=seed, out=out, workers=workers), as_json)
 
 
 @main.command("import")
@@ -98,7 +101,12 @@ def simulate(rows: int, seed: int, product: str, workers: int | None, out: Path,
     help="Columns to import besides id, position, motion, epoch and what the survey requires; all when not given.",
 )
 @click.option(
-    "--max-rows", default=1_000_000, show_default=True, type=click.IntRange(min=1), help="Row cap of a partition."
+    "--max-rows",
+    type=click.IntRange(min=1),
+    help="Row cap of a partition; 1,000,000, or 20,000 spectra, when not given.",
+)
+@click.option(
+    "--wave-aa", metavar="A,B", help="Store spectra between these vacuum wavelengths in Angstrom; the survey's if not."
 )
 @click.option(
     "--margin-arcsec",
@@ -113,21 +121,26 @@ def import_command(
     files: tuple[Path, ...],
     survey: str,
     columns: str | None,
-    max_rows: int,
+    max_rows: int | None,
+    wave_aa: str | None,
     margin_arcsec: float | None,
     out: Path,
     cluster: str,
     fresh: bool,
     as_json: bool,
 ) -> None:
-    """Import survey FILES into a HATS catalogue."""
+    """Import survey FILES into a HATS catalogue.
+
+    Of a survey of spectra, FILES are also directories, quoted patterns, and @LIST, a text file of such.
+    """
     from stellarscale.products import importing, steps
 
     with steps.session(cluster) as session:
         if margin_arcsec:
             importing.margin_path(out)
+        grid = importing.grid_within(survey, _range(wave_aa)) if wave_aa else None
         summary = importing.import_survey(
-            session, files, survey, out, columns=_names(columns), max_rows=max_rows, fresh=fresh
+            session, files, survey, out, columns=_names(columns), max_rows=max_rows, grid=grid, fresh=fresh
         )
         if margin_arcsec:
             summary["margin"] = importing.write_margin_cache(out, margin_arcsec)
@@ -319,6 +332,14 @@ def bench(names: tuple[str, ...], quick: bool) -> None:
 
 def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",")) if text else ()
+
+
+def _range(text: str) -> tuple[float, float]:
+    try:
+        first, last = map(float, text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not two numbers with a comma", param_hint="--wave-aa") from None
+    return first, last
 
 
 def _epoch(text: str | None) -> float | str | None:
