@@ -16,6 +16,7 @@ from stellarscale.schema import Frozen, parse_mapping
 from stellarscale.settings.evaluation import ClusterSettings, Evaluation, External
 from stellarscale.settings.features import Band, Classes, ClassRule, FeatureConfig, Parallax, Reddening
 from stellarscale.settings.job import CatalogInput, Job, MatchChain, Output, Truth
+from stellarscale.settings.laspm import LaspmJob
 from stellarscale.settings.matching import MatchStep
 from stellarscale.settings.sages import SagesJob, SagesOutput
 from stellarscale.settings.training import (
@@ -45,6 +46,7 @@ __all__ = [
     "Job",
     "Label",
     "LabelSource",
+    "LaspmJob",
     "MatchChain",
     "MatchStep",
     "ModelSpec",
@@ -63,7 +65,7 @@ __all__ = [
 ]
 
 
-PRODUCTS: dict[str, type[Job]] = {"sages": SagesJob}
+PRODUCTS: dict[str, type[Job]] = {"sages": SagesJob, "laspm": LaspmJob}
 
 
 def load_job(path_or_name: str, overrides: Sequence[str] = ()) -> Job:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from stellarscale.catalog.atomic import atomic_write
 from stellarscale.catalog.export_fits import write_fits
 from stellarscale.catalog.export_rows import Tables
 from stellarscale.catalog.export_votable import write_votable
 from stellarscale.catalog.opening import StoredCatalog, require_columns
-from stellarscale.catalog.reader import read_pixel
+from stellarscale.catalog.pixels import Pixel
+from stellarscale.catalog.reader import read_batches_of, read_pixel
 from stellarscale.catalog.subset import Subset
+from stellarscale.catalog.wide import wide_columns
 from stellarscale.catalog.writer import WriteOptions, open_parquet, stored_schema
 from stellarscale.errors import ConfigError, SchemaError
+
+log = logging.getLogger(__name__)
 
 
 def export(
@@ -38,7 +45,7 @@ def export(
         ``fits`` (binary table; opens in TOPCAT and astropy), ``csv`` (nulls empty), ``votable`` (BINARY2) or
         ``parquet`` (VOParquet).
     columns : sequence of str, optional
-        Columns in the order wanted; all when absent.
+        Columns in the order wanted; all when absent, but a CSV file gets no spectra.
     subset : Subset, optional
         Rows to keep; all when absent.
 
@@ -57,7 +64,7 @@ def export(
     writers = {"fits": write_fits, "csv": write_csv, "votable": write_votable, "parquet": _write_parquet}
     if format not in writers:
         raise ConfigError("no such export format", seen=format, needed=" | ".join(writers))
-    names = list(stored.schema.names if columns is None else columns)
+    names = _all_columns(stored, format) if columns is None else list(columns)
     require_columns(stored.schema, names, stored.root)
     schema = pa.schema([stored.schema.field(name) for name in names])
 
@@ -68,18 +75,35 @@ def export(
         return writers[format](temporary, schema, tables, stored.properties.name)
 
 
+def _all_columns(stored: StoredCatalog, format: str) -> list[str]:
+    spectra = wide_columns(stored.schema) if format == "csv" else []
+    if spectra:
+        log.warning("%s: a CSV file holds no spectra: %s left out", stored.root, ", ".join(spectra))
+    return [name for name in stored.schema.names if name not in spectra]
+
+
 def partitions(stored: StoredCatalog, schema: pa.Schema, subset: Subset | None) -> Iterator[pa.Table]:
-    """The wanted columns and rows of each partition that has some, along the sky."""
+    """The wanted columns and rows of each partition, or row group where there are spectra, along the sky."""
     ranges = None if subset is None else subset.ranges()
     position = [] if subset is None or subset.kind in {"pixels", "sample"} else _position(stored)
     for pixel in stored.pixels:
         if ranges is not None and not ((ranges[:, 0] < pixel.last) & (ranges[:, 1] > pixel.first)).any():
             continue
-        table = read_pixel(stored, pixel, columns=list(dict.fromkeys([*schema.names, *position])), ranges=ranges)
-        if subset is not None and table.num_rows:
-            table = table.filter(pa.array(subset.mask(table, stored.properties.ra, stored.properties.dec)))
-        if table.num_rows:
-            yield table.select(schema.names)
+        names = list(dict.fromkeys([*schema.names, *position]))
+        for table in _tables_of(stored, pixel, names, ranges):
+            if subset is not None and table.num_rows:
+                table = table.filter(pa.array(subset.mask(table, stored.properties.ra, stored.properties.dec)))
+            if table.num_rows:
+                yield table.select(schema.names)
+
+
+def _tables_of(
+    stored: StoredCatalog, pixel: Pixel, names: list[str], ranges: NDArray[np.int64] | None
+) -> Iterator[pa.Table]:
+    if wide_columns(pa.schema([stored.schema.field(name) for name in names])):
+        yield from read_batches_of(stored, pixel, columns=names, ranges=ranges)
+    else:
+        yield read_pixel(stored, pixel, columns=names, ranges=ranges)
 
 
 def _position(stored: StoredCatalog) -> list[str]:
@@ -93,7 +117,7 @@ def _write_parquet(path: Path, schema: pa.Schema, tables: Tables, name: str) -> 
     rows = 0
     with open_parquet(path, written, options) as sink:
         for table in tables():
-            sink.write_table(table.cast(written), row_group_size=options.row_group_rows)
+            sink.write_table(table.cast(written), row_group_size=options.group_rows(written))
             rows += table.num_rows
     return rows
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from stellarscale.catalog.wide import parts
 from stellarscale.errors import SchemaError
 
 ROWS_AT_A_TIME = 200_000
@@ -106,8 +107,7 @@ def record_type(columns: Sequence[RecordColumn], *, flags: bool = False) -> np.d
 
 def records(table: pa.Table, columns: Sequence[RecordColumn], kind: np.dtype) -> Iterator[NDArray]:
     """Records of a table, a bounded number at a time."""
-    for start in range(0, table.num_rows, ROWS_AT_A_TIME):
-        part = table.slice(start, ROWS_AT_A_TIME)
+    for part in parts(table, ROWS_AT_A_TIME):
         rows = np.zeros(part.num_rows, dtype=kind)
         missing = np.zeros((part.num_rows, len(columns)), dtype=bool)
         for number, column in enumerate(columns):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stellarscale.catalog import footers
-from stellarscale.catalog.opening import StoredCatalog
-from stellarscale.catalog.reader import read_ranges
-from stellarscale.errors import CatalogError
+from stellarscale.catalog.opening import StoredCatalog, require_columns
+from stellarscale.catalog.pixels import Pixel
+from stellarscale.catalog.reader import read_pixel, read_ranges
+from stellarscale.errors import CatalogError, SchemaError
 from stellarscale.kernels.healpix import merge_ranges
 from stellarscale.kernels.keys import places_among
 
@@ -49,6 +54,64 @@ def read_rest(catalog: StoredCatalog, sky: pa.Table, rows: Rows) -> tuple[pa.Tab
     if (places[there] < 0).any():
         raise CatalogError("a catalogue changed while it was read", where=catalog.root, cause="another run writes it")
     return rest, places
+
+
+def gather_rows(catalog: StoredCatalog, column: str, values: Sequence[Any], columns: Sequence[str]) -> pa.Table:
+    """Rows that have one of some values in a column, with other columns of them.
+
+    The one column is read everywhere, the others only from row groups that hold such a row, one row group at a
+    time. An index would not spare more: it tells partitions.
+
+    Parameters
+    ----------
+    catalog : StoredCatalog
+        An open catalogue.
+    column : str
+        An id, or what else tells rows apart.
+    values : sequence, pa.Array or ndarray
+        Values to look for; what is not found is missing in the result, nulls are not looked for.
+    columns : sequence of str
+        Columns wanted beside that one.
+
+    Returns
+    -------
+    pa.Table
+        ``_healpix_29``, `column`, `columns`; along the sky, whatever the order of the values.
+
+    Raises
+    ------
+    SchemaError
+        If a column is not there, or the values are none of its kind.
+    CatalogError
+        If a partition is missing or damaged.
+    """
+    require_columns(catalog.schema, [column, *columns], catalog.root)
+    kind, given = catalog.schema.field(column).type, pa.array(values)
+    try:
+        looked_for = given.cast(kind).drop_null()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        where, needed = f"column {column}", f"values of the type {kind}"
+        raise SchemaError(
+            "these values cannot be in the column", where=where, seen=given.type, needed=needed
+        ) from error
+    names = [column, *(name for name in columns if name != column)]
+    pieces = [piece for pixel in catalog.pixels for piece in _rows_with(catalog, pixel, looked_for, names)]
+    if pieces:
+        return pa.concat_tables(pieces)
+    return read_ranges(catalog, np.empty((0, 2), dtype=np.int64), columns=names)
+
+
+def _rows_with(catalog: StoredCatalog, pixel: Pixel, values: pa.Array, names: list[str]) -> Iterator[pa.Table]:
+    """Rows of a partition whose first named column is among the values."""
+    keys = read_pixel(catalog, pixel, columns=names[:1])
+    found = np.flatnonzero(pc.is_in(keys.column(names[0]), values))
+    done = pixel.first
+    for low, high in np.sort(_spans(catalog, keys.column(0).to_numpy(), found), axis=0):
+        # One key may end a row group and begin the next: its rows come with the first of the two.
+        first, done = max(low, done), max(done, min(high, pixel.last))
+        if first < done:
+            table = read_ranges(catalog, np.array([[first, done]]), columns=names)
+            yield table.filter(pc.is_in(table.column(names[0]), values))
 
 
 def may_hold(catalog: StoredCatalog, ranges: Rows) -> bool:

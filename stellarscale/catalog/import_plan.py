@@ -9,73 +9,65 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from stellarscale.catalog import atomic, layout
-from stellarscale.catalog.writer import SKY_FIELD, WriteOptions
+from stellarscale.catalog.import_config import ImportConfig, default_max_rows
+from stellarscale.catalog.spectra_files import list_files, listing_digest, write_listing
+from stellarscale.catalog.writer import SKY_FIELD
 from stellarscale.errors import CatalogError, ConfigError, InputError, SchemaError
+from stellarscale.kernels.wavelength import WaveGrid
 from stellarscale.schema import SurveySchema
+from stellarscale.spectra_columns import FLUX, IVAR
 from stellarscale.surveys.read import canonical_schema, chosen_columns, inspect, open_source
+from stellarscale.surveys.spectra.read import available_columns, spectra_schema
+
+__all__ = [
+    "ImportConfig",
+    "ImportPlan",
+    "SpectraFiles",
+    "default_max_rows",
+    "plan_import",
+    "prepare_output",
+    "spill_directory",
+]
 
 PLAN_FILE = "plan.json"
 SPILL = "import"
 _FILE_STRIDE = 1 << 32  # between the row numbers of text files, whose rows are unknown until they are read
-_DEEPEST_HISTOGRAM = 12  # one base pixel of it fills 128 MiB of counts
+_BATCH_BYTES = 64 << 20  # spectra in memory at a time; the sorted copy takes as much again
 
 
 @dataclass(frozen=True)
-class ImportConfig:
-    """Numbers of an import; memory follows from them and the number of tasks at once, not from the input.
+class SpectraFiles:
+    """The files of an import of spectra, read in groups.
 
     Parameters
     ----------
-    max_rows : int
-        Row cap of a partition; a pixel of the finest order may exceed it.
-    batch_rows : int
-        Rows read, sorted and spilled at a time.
-    min_order, finest_order : int
-        Lowest and highest HEALPix order of a partition.
-    hashes_at_once : int
-        Id hashes (8 bytes each) that one step of the duplicate check holds in memory.
-    threads : int
-        Threads that work on one file when there are fewer files than this; the result does not depend on it.
-    columns : tuple of str
-        Canonical columns to import beside those that always are (see
-        :func:`~stellarscale.surveys.plan.chosen_columns`); all that the files have when empty.
-    write : WriteOptions
-        Codec and row groups of the partition files.
-
-    Raises
-    ------
-    ConfigError
-        If a number is out of its range.
+    grid : WaveGrid
+        Wavelengths that the spectra are stored on.
+    files, groups : int
+        How many there are of each.
+    listing : pa.Table, optional
+        The files; left out of what workers get, who find it on disk.
     """
 
-    max_rows: int = 1_000_000
-    batch_rows: int = 500_000
-    min_order: int = 0
-    finest_order: int = 10
-    hashes_at_once: int = 2_000_000
-    threads: int = 1
-    columns: tuple[str, ...] = ()
-    write: WriteOptions = field(default_factory=WriteOptions)
-
-    def __post_init__(self) -> None:
-        for name in ("max_rows", "batch_rows", "hashes_at_once", "threads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is too small", seen=getattr(self, name), needed="1 or more")
-        if not 0 <= self.min_order <= self.finest_order <= _DEEPEST_HISTOGRAM:
-            raise ConfigError(
-                "the HEALPix orders of the import do not fit together",
-                seen=f"min_order {self.min_order}, finest_order {self.finest_order}",
-                needed=f"0 <= min_order <= finest_order <= {_DEEPEST_HISTOGRAM}",
-            )
+    grid: WaveGrid
+    files: int
+    groups: int
+    listing: pa.Table | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class ImportPlan:
-    """A checked import: the files in reading order, what they hold, and the digest that guards a resume."""
+    """A checked import: the files in reading order, what they hold, and the digest that guards a resume.
+
+    A source is what one map task reads: a survey file or, where `spectra` is given, a group of files of spectra;
+    `files`, `sizes` and `first_ids` are empty then.
+    """
 
     files: tuple[Path, ...]
     sizes: tuple[int, ...]
@@ -84,25 +76,52 @@ class ImportPlan:
     schema: SurveySchema
     config: ImportConfig
     digest: str
+    spectra: SpectraFiles | None = None
 
     @property
     def arrow_schema(self) -> pa.Schema:
         """Schema of the stored rows: the sky key first, then the canonical columns and the quality flags."""
-        return pa.schema([SKY_FIELD, *canonical_schema(self.schema, self.columns)])
+        if self.spectra is None:
+            return pa.schema([SKY_FIELD, *canonical_schema(self.schema, self.columns)])
+        return pa.schema([SKY_FIELD, *spectra_schema(self.schema, self.columns, self.spectra.grid)])
+
+    @property
+    def sources(self) -> int:
+        """Number of map tasks."""
+        return len(self.files) if self.spectra is None else self.spectra.groups
+
+    @property
+    def num_files(self) -> int:
+        """Number of files."""
+        return len(self.files) if self.spectra is None else self.spectra.files
 
     @property
     def threads_per_file(self) -> int:
         """Threads inside one map task; more than one only where files are too few to keep the tasks busy."""
-        return max(1, self.config.threads // len(self.files))
+        return 1 if self.spectra else max(1, self.config.threads // len(self.files))
+
+    @property
+    def files_per_batch(self) -> int:
+        """Files of spectra that are in memory at a time."""
+        assert self.spectra is not None
+        row_bytes = 2 * self.spectra.grid.n_pix * np.dtype(np.float32).itemsize
+        return max(1, min(self.config.files_at_once, _BATCH_BYTES // row_bytes))
+
+    def for_workers(self) -> ImportPlan:
+        """The plan without the list of spectra, which is on disk by then."""
+        if self.spectra is None:
+            return self
+        return dataclasses.replace(self, spectra=dataclasses.replace(self.spectra, listing=None))
 
 
 def plan_import(files: Sequence[Path | str], schema: SurveySchema, config: ImportConfig | None = None) -> ImportPlan:
-    """Look into every file before anything is read or written.
+    """Look into every file before anything is read or written; files of spectra are only counted.
 
     Parameters
     ----------
     files : sequence of path
-        Survey files of one kind; rows keep this order where positions tie.
+        Survey files of one kind; rows keep this order where positions tie. For spectra also directories,
+        patterns and lists, see :func:`~stellarscale.catalog.spectra_files.list_files`.
     schema : SurveySchema
         How native columns become canonical ones.
     config : ImportConfig, optional
@@ -118,14 +137,34 @@ def plan_import(files: Sequence[Path | str], schema: SurveySchema, config: Impor
     SchemaError
         If a required column is missing, or two files do not have the same columns.
     ConfigError
-        If a chosen column is unknown to the schema, or the files do not have it.
+        If a chosen column is unknown to the schema, or the files do not have it; if a wavelength grid is given
+        for a survey without spectra.
     """
     config = config or ImportConfig()
+    if schema.spectrum is not None:
+        return _plan_spectra(list_files(files), schema, config)
+    if config.grid is not None:
+        raise ConfigError(
+            "a wavelength grid is given, and the survey has no spectra", where=f"survey {schema.name}", seen=config.grid
+        )
     paths = _checked_paths(files)
     columns = chosen_columns(schema, _common_columns(paths, schema), config.columns)
     sizes = tuple(path.stat().st_size for path in paths)
-    digest = _digest(paths, columns, schema, config)
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    digest = _digest(states, columns, schema, config)
     return ImportPlan(paths, sizes, _first_ids(paths, schema), columns, schema, config, digest)
+
+
+def _plan_spectra(listing: pa.Table, schema: SurveySchema, config: ImportConfig) -> ImportPlan:
+    assert schema.spectrum is not None
+    chosen = tuple(name for name in config.columns if name not in (FLUX, IVAR))  # these always come along
+    columns = chosen_columns(schema, available_columns(schema), chosen)
+    grid = config.grid or schema.spectrum.grid.wave_grid
+    config = dataclasses.replace(config, grid=grid)
+    digest = _digest(listing_digest(listing), columns, schema, config)
+    groups = -(-listing.num_rows // config.files_at_once)
+    spectra = SpectraFiles(grid, listing.num_rows, groups, listing)
+    return ImportPlan((), (), (), columns, schema, config, digest, spectra)
 
 
 def prepare_output(plan: ImportPlan, root: Path) -> Path:
@@ -158,6 +197,8 @@ def prepare_output(plan: ImportPlan, root: Path) -> Path:
         _refuse_another_plan(marker, plan, root)
     elif found:
         raise _occupied(root, found)
+    if plan.spectra is not None and plan.spectra.listing is not None:
+        write_listing(plan.spectra.listing, marker.parent)
     atomic.write_text(marker, json.dumps({"digest": plan.digest, "files": [str(path) for path in plan.files]}))
     return marker.parent
 
@@ -211,12 +252,14 @@ def _first_ids(paths: Sequence[Path], schema: SurveySchema) -> tuple[int, ...]:
     return tuple(itertools.accumulate((count or 0 for count in rows[:-1]), initial=0))
 
 
-def _digest(paths: Sequence[Path], columns: Sequence[str], schema: SurveySchema, config: ImportConfig) -> str:
-    numbers = dataclasses.asdict(config)
+def _digest(states: Any, columns: Sequence[str], schema: SurveySchema, config: ImportConfig) -> str:
+    """Digest of what the files are, the columns and the numbers; absent spectra leave no trace in it."""
+    numbers, described = dataclasses.asdict(config), schema.model_dump(mode="json")
     del numbers["threads"]  # a resumed run may have another machine under it
     del numbers["columns"]  # what came of it is in `columns`
-    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    content = [schema.model_dump(mode="json"), numbers, list(columns), states]
+    if schema.spectrum is None:
+        del numbers["grid"], numbers["files_at_once"], described["spectrum"]
+    content = [described, numbers, list(columns), states]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,17 +11,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stellarscale.catalog import atomic
 from stellarscale.catalog.duplicates import flag_duplicates, map_hashes
 from stellarscale.catalog.import_plan import ImportPlan
+from stellarscale.catalog.import_slabs import Slabs
 from stellarscale.catalog.ordering import runs_of, stable_order
 from stellarscale.catalog.pixels import Pixel
-from stellarscale.catalog.spill import SpillFiles, SpillRecord
-from stellarscale.catalog.writer import PixelRecord, write_pixel
+from stellarscale.catalog.spill import SpillRecord
+from stellarscale.catalog.spilled import SpilledBatches, write_index
+from stellarscale.catalog.writer import PixelRecord, write_pixel, write_pixel_pieces
 from stellarscale.errors import RowCountError
 
 DUPLICATES_FILE = "duplicates.u64"
-_INDEX_FILE = "index.npy"
 
 
 class Partition(NamedTuple):
@@ -51,7 +51,7 @@ def plan_partitions(records: Sequence[SpillRecord], plan: ImportPlan, spill_dir:
     RowCountError
         If the partitions do not add up to the spilled rows.
     """
-    _write_index(records, spill_dir)
+    write_index(records, spill_dir)
     config = plan.config
     partitions: list[Partition] = []
     for pixels, counts in _counts_by_base_pixel(records, spill_dir, config.finest_order):
@@ -123,9 +123,21 @@ def reduce_pixel(pixel: Pixel, expected_rows: int, plan: ImportPlan, spill_dir: 
     RowCountError
         If the spilled files do not hold the expected rows of this pixel.
     """
-    schema = plan.arrow_schema
-    columns = _gather(pixel, spill_dir, schema)
-    rows = sum(len(piece) for piece in columns[0])
+    duplicates, schema = map_hashes(spill_dir / DUPLICATES_FILE), plan.arrow_schema
+    if plan.spectra is not None:
+        slabs = Slabs(pixel, SpilledBatches(spill_dir))
+        _check_rows(pixel, len(slabs), expected_rows)
+        pieces = slabs.tables(plan.config.write.group_rows(schema))
+        # `map` and not a generator, which would keep each piece until the next one is made.
+        flagged = map(partial(flag_duplicates, id_column=plan.schema.id, duplicates=duplicates), pieces)
+        return write_pixel_pieces(root, pixel, flagged, schema, plan.config.write)
+    columns = _gather(pixel, SpilledBatches(spill_dir), schema)
+    _check_rows(pixel, sum(len(piece) for piece in columns[0]), expected_rows)
+    table = flag_duplicates(_merge(columns, schema), plan.schema.id, duplicates)
+    return write_pixel(root, pixel, table, plan.config.write)
+
+
+def _check_rows(pixel: Pixel, rows: int, expected_rows: int) -> None:
     if rows != expected_rows:
         raise RowCountError(
             "a partition does not hold the rows that were counted for it",
@@ -134,19 +146,6 @@ def reduce_pixel(pixel: Pixel, expected_rows: int, plan: ImportPlan, spill_dir: 
             needed=expected_rows,
             cause="a damaged spill file; start over with --fresh",
         )
-    table = _merge(columns, schema)
-    table = flag_duplicates(table, plan.schema.id, map_hashes(spill_dir / DUPLICATES_FILE))
-    return write_pixel(root, pixel, table, plan.config.write)
-
-
-def _write_index(records: Sequence[SpillRecord], spill_dir: Path) -> None:
-    spans = [
-        (record.file_number, number, span.first, span.last)
-        for record in sorted(records, key=lambda one: one.file_number)
-        for number, span in enumerate(record.batches)
-    ]
-    with atomic.atomic_write(spill_dir / _INDEX_FILE) as temporary, temporary.open("wb") as stream:
-        np.save(stream, np.array(spans, dtype=np.int64).reshape(-1, 4))
 
 
 def _counts_by_base_pixel(
@@ -164,27 +163,13 @@ def _counts_by_base_pixel(
         yield filled + base * cells, dense[filled]
 
 
-def _gather(pixel: Pixel, spill_dir: Path, schema: pa.Schema) -> list[list[pa.Array]]:
+def _gather(pixel: Pixel, batches: SpilledBatches, schema: pa.Schema) -> list[list[pa.Array]]:
     """The pixel's pieces of every column, copied from the spilled batches, by file and batch."""
-    index = np.load(spill_dir / _INDEX_FILE)
-    index = index[(index[:, 2] < pixel.last) & (index[:, 3] >= pixel.first)]
     columns: list[list[pa.Array]] = [[] for _ in schema]
-    for file_number in np.unique(index[:, 0]):
-        with SpillFiles.of(spill_dir, int(file_number)).rows.open("rb") as stream:
-            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped)))
-        for batch_number in index[index[:, 0] == file_number, 1]:
-            batch = reader.get_batch(int(batch_number))
-            start, stop = np.searchsorted(batch.column(0).to_numpy(), [pixel.first, pixel.last])
-            for pieces, column in zip(columns, batch.columns, strict=True):
-                pieces.append(_copy(column.slice(start, stop - start)))
-            # Pages once touched would otherwise count as this process's memory until the file is closed.
-            mapped.madvise(mmap.MADV_DONTNEED)
+    for piece in batches.cut(batches.overlapping(pixel), pixel):
+        for pieces, column in zip(columns, piece.columns, strict=True):
+            pieces.append(column)
     return columns
-
-
-def _copy(array: pa.Array) -> pa.Array:
-    return pa.concat_arrays([array, array.slice(0, 0)])
 
 
 def _merge(columns: list[list[pa.Array]], schema: pa.Schema) -> pa.Table:

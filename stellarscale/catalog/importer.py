@@ -31,7 +31,7 @@ from stellarscale.catalog.import_plan import (
 )
 from stellarscale.catalog.import_reduce import DUPLICATES_FILE, Partition, plan_partitions, reduce_pixel
 from stellarscale.catalog.properties import CatalogProperties
-from stellarscale.catalog.spill import SpillRecord, spill_file
+from stellarscale.catalog.spill import SpillRecord, spill_source
 from stellarscale.catalog.writer import PixelRecord, finish_catalog, sweep_temporary
 from stellarscale.errors import RowCountError
 from stellarscale.schema import SurveySchema
@@ -50,7 +50,7 @@ __all__ = [
     "prepare_output",
     "reduce_pixel",
     "remove_spill",
-    "spill_file",
+    "spill_source",
 ]
 
 REJECTS_FILE = "rejects.parquet"
@@ -87,7 +87,7 @@ def import_files(
     Parameters
     ----------
     files : sequence of path
-        Files of one survey, all with the same columns.
+        Files of one survey, all with the same columns; see :func:`plan_import` for spectra.
     schema : SurveySchema
     out : path
         Catalogue to make. When it holds an interrupted import of the same files, that one is continued.
@@ -110,19 +110,14 @@ def import_files(
     root = Path(out)
     plan = plan_import(files, schema, config)
     spill_dir = prepare_output(plan, root)
-    numbers = range(len(plan.files))
-    records = list(mapper(partial(spill_numbered, plan=plan, spill_dir=spill_dir), numbers))
+    plan = plan.for_workers()
+    records = list(mapper(partial(spill_source, plan=plan, spill_dir=spill_dir), range(plan.sources)))
     partitions = plan_partitions(records, plan, spill_dir)
     duplicates = find_duplicates(records, plan, spill_dir, mapper=mapper)
     written = list(mapper(partial(reduce_partition, plan=plan, spill_dir=spill_dir, root=root), partitions))
     summary = finish_import(plan, root, spill_dir, records=records, written=written, duplicates=duplicates)
     remove_spill(spill_dir)
     return summary
-
-
-def spill_numbered(file_number: int, *, plan: ImportPlan, spill_dir: Path) -> SpillRecord:
-    """Map task: :func:`spill_file` for one file of the plan."""
-    return spill_file(plan.files[file_number], plan, spill_dir, file_number)
 
 
 def reduce_partition(item: Partition, *, plan: ImportPlan, spill_dir: Path, root: Path) -> PixelRecord:
@@ -176,7 +171,7 @@ def finish_import(
     null_ids = sum(one.null_ids for one in records)
     summary = ImportSummary(
         root,
-        files=len(plan.files),
+        files=plan.num_files,
         partitions=len(written),
         bytes=sum(one.bytes for one in written),
         null_ids=null_ids,

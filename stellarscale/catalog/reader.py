@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,26 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stellarscale.catalog import finish, footers, layout
+from stellarscale.catalog.extremes import extremes
 from stellarscale.catalog.opening import StoredCatalog, files_of, open_stored, require_columns
 from stellarscale.catalog.pixels import Pixel
+from stellarscale.catalog.slices import groups_follow, groups_that_overlap, read_slices
+from stellarscale.catalog.wide import parts
 from stellarscale.errors import CatalogError
-from stellarscale.kernels.healpix import in_ranges, merge_ranges, pixel_of
+from stellarscale.kernels.healpix import ORDER, in_ranges, merge_ranges, pixel_of
 
-__all__ = ["StoredCatalog", "extremes", "open_stored", "read_columns", "read_pixel", "read_ranges"]
+__all__ = [
+    "StoredCatalog",
+    "extremes",
+    "open_stored",
+    "read_batches_of",
+    "read_columns",
+    "read_pixel",
+    "read_ranges",
+]
 
+_WHOLE_SKY = np.array([[0, 12 << (2 * ORDER)]], dtype=np.int64)
+_PART_ROWS = 100_000
 log = logging.getLogger(__name__)
 
 
@@ -100,33 +112,38 @@ def read_columns(catalog: StoredCatalog, columns: Sequence[str]) -> pa.Table:
     return _joined(catalog, wanted, [read_pixel(catalog, pixel, columns=columns) for pixel in catalog.pixels])
 
 
-def extremes(catalog: StoredCatalog, column: str) -> tuple[float, float] | None:
-    """Smallest and largest value of a numeric column, from the Parquet statistics.
+def read_batches_of(
+    catalog: StoredCatalog,
+    pixel: Pixel,
+    *,
+    columns: Sequence[str] | None = None,
+    ranges: NDArray[np.int64] | None = None,
+) -> Iterator[pa.Table]:
+    """Read one partition a row group at a time; the tables follow each other along the sky.
 
-    Returns
-    -------
-    tuple of float or None
-        None when the column is empty or all null, is not numeric, or some row group has no statistics.
+    Where the file says nothing of the order of its row groups, or there are several files, the partition is read
+    as a whole and given in parts.
 
-    Raises
+    Parameters
+    ----------
+    catalog, pixel, columns, ranges
+        As for :func:`read_pixel`.
+
+    Yields
     ------
-    SchemaError
-        If there is no such column.
+    pa.Table
+        Rows of a row group, at least one. Errors as :func:`read_pixel`.
     """
-    require_columns(catalog.schema, [column], catalog.root)
-    kind = catalog.schema.field(column).type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        return None
-    found: list[tuple[float, float]] = []
-    for metadata in _all_footers(catalog):
-        place = footers.column_index(metadata, column)
-        for group in range(metadata.num_row_groups):
-            statistics = None if place is None else footers.statistics_of(metadata, group, place)
-            if statistics is not None:
-                found.append((float(statistics.min), float(statistics.max)))
-            elif place is None or not footers.all_null(metadata, group, place):
-                return None
-    return (min(low for low, _ in found), max(high for _, high in found)) if found else None
+    paths = files_of(catalog, pixel)
+    wanted = _wanted(catalog, columns)
+    merged = _merged(_WHOLE_SKY if ranges is None else ranges)
+    if len(paths) == 1:
+        with finish.open_partition(paths[0], pixel) as file:
+            if groups_follow(file.metadata):
+                _check_columns(file, wanted, pixel, paths[0])
+                yield from _groups_of(catalog, pixel, file, wanted, merged)
+                return
+    yield from parts(read_pixel(catalog, pixel, columns=columns, ranges=ranges), _PART_ROWS)
 
 
 def _merged(ranges: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -170,13 +187,25 @@ def _read_file(
         _check_columns(file, wanted, pixel, path)
         try:
             if merged is not None and has_sky:
-                return _read_slices(catalog, file, wanted, merged, groups)
+                return _in_shape(catalog, read_slices(file, wanted, merged, groups), wanted)
             table = _read_whole(catalog, file, wanted, has_sky)
         except (OSError, pa.ArrowException) as error:
             raise finish.damaged(path, pixel, error) from error
     if merged is None:
         return table
     return table.filter(pa.array(in_ranges(table.column(layout.SKY_COLUMN).to_numpy(), merged)))
+
+
+def _groups_of(
+    catalog: StoredCatalog, pixel: Pixel, file: pq.ParquetFile, wanted: pa.Schema, merged: NDArray[np.int64]
+) -> Iterator[pa.Table]:
+    for group in groups_that_overlap(file.metadata, merged):
+        try:
+            table = _in_shape(catalog, read_slices(file, wanted, merged, np.array([group])), wanted)
+        except (OSError, pa.ArrowException) as error:
+            raise finish.damaged(files_of(catalog, pixel)[0], pixel, error) from error
+        if table.num_rows:
+            yield table
 
 
 def _check_columns(file: pq.ParquetFile, wanted: pa.Schema, pixel: Pixel, path: Path) -> None:
@@ -202,76 +231,6 @@ def _read_whole(catalog: StoredCatalog, file: pq.ParquetFile, wanted: pa.Schema,
     ra, dec = (table.column(name).to_numpy().astype(np.float64) for name in position)
     table = table.append_column(layout.SKY_COLUMN, pa.array(pixel_of(ra, dec), pa.int64()))
     return _in_shape(catalog, table, wanted)
-
-
-def _read_slices(
-    catalog: StoredCatalog,
-    file: pq.ParquetFile,
-    wanted: pa.Schema,
-    merged: NDArray[np.int64],
-    groups: NDArray[np.int64] | None,
-) -> pa.Table:
-    """Row groups that are wanted whole are read at once; of others the sky key decides first."""
-    place = footers.column_index(file.metadata, layout.SKY_COLUMN)
-    chosen = _groups_that_overlap(file.metadata, merged) if groups is None else groups.tolist()
-    pieces = []
-    for whole, run in groupby(chosen, lambda group: _is_inside(file.metadata, group, place, merged)):
-        if whole:
-            pieces.append(file.read_row_groups(list(run), columns=wanted.names, use_threads=False).select(wanted.names))
-        else:
-            pieces += [piece for group in run if (piece := _read_slice(file, group, wanted, merged)) is not None]
-    table = pa.concat_tables(pieces) if pieces else wanted.empty_table()
-    return _in_shape(catalog, table, wanted)
-
-
-def _is_inside(metadata: pq.FileMetaData, group: int, place: int | None, merged: NDArray[np.int64]) -> bool:
-    """Whether the statistics say that all rows of a row group lie in one of the ranges."""
-    found = None if place is None else footers.statistics_of(metadata, group, place)
-    if found is None or not found.has_null_count or found.null_count:
-        return False
-    index = int(np.searchsorted(merged[:, 0], found.min, side="right")) - 1
-    return index >= 0 and found.max < int(merged[index, 1])
-
-
-def _read_slice(file: pq.ParquetFile, group: int, wanted: pa.Schema, merged: NDArray[np.int64]) -> pa.Table | None:
-    """Rows of the ranges in one row group; the other columns are decoded only when there are some."""
-    sky_column = file.read_row_group(group, columns=[layout.SKY_COLUMN], use_threads=False)
-    sky = sky_column.column(0).cast(pa.int64()).to_numpy()
-    keep = _mask(sky, merged)
-    if not keep.any():
-        return None
-    names = [name for name in wanted.names if name != layout.SKY_COLUMN]
-    table = file.read_row_group(group, columns=names, use_threads=False) if names else sky_column
-    if names:
-        table = table.append_column(layout.SKY_COLUMN, pa.array(sky))
-    return _kept(table.select(wanted.names), keep)
-
-
-def _mask(sky: NDArray, merged: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """As `in_ranges`; sorted keys, the usual case, need a search for each bound only."""
-    if not (sky[1:] >= sky[:-1]).all():
-        return in_ranges(sky, merged)
-    bounds = np.concatenate([[0], np.searchsorted(sky, merged.ravel()), [len(sky)]])
-    return np.repeat(np.arange(len(bounds) - 1) % 2 == 1, np.diff(bounds))
-
-
-def _kept(table: pa.Table, keep: NDArray[np.bool_]) -> pa.Table:
-    """Rows of a mask; one run of them, the usual case, is cut out without a copy."""
-    inside = np.flatnonzero(keep)
-    first, last = int(inside[0]), int(inside[-1])
-    if last - first + 1 == len(inside):
-        return table.slice(first, len(inside))
-    return table.filter(pa.array(keep))
-
-
-def _groups_that_overlap(metadata: pq.FileMetaData, merged: NDArray[np.int64]) -> list[int]:
-    place = footers.column_index(metadata, layout.SKY_COLUMN)
-    chosen = []
-    for group in range(metadata.num_row_groups):
-        found = None if place is None else footers.statistics_of(metadata, group, place)
-        if found is None or footers.overlaps(np.array([found.min]), np.array([found.max]), merged)[0]:
-            chosen.append(group)
-    return chosen
 
 
 def _in_shape(catalog: StoredCatalog, table: pa.Table, wanted: pa.Schema) -> pa.Table:
@@ -300,16 +259,6 @@ def _joined(catalog: StoredCatalog, wanted: pa.Schema, pieces: Sequence[pa.Table
     if len(filled) == 1:
         return filled[0]
     return _along_the_sky(catalog, pa.concat_tables(filled))
-
-
-def _all_footers(catalog: StoredCatalog) -> Iterator[pq.FileMetaData]:
-    whole = footers.footer(catalog.root)
-    if whole is not None:
-        yield whole
-        return
-    for pixel in catalog.pixels:
-        for path in files_of(catalog, pixel):
-            yield footers.file_footer(path)
 
 
 @lru_cache(maxsize=256)

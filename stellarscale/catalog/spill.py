@@ -1,4 +1,4 @@
-"""The map half of an import: one survey file becomes sky-sorted batches on disk, and the counts to plan with.
+"""The map half of an import: a survey file, or a group of spectra, becomes sky-sorted batches on disk, and counts.
 
 The spilled rows are an uncompressed Arrow IPC file, so that the reduce half memory-maps it and touches
 only the rows of its own partition.
@@ -11,7 +11,9 @@ import errno
 import json
 import shutil
 import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,10 +24,12 @@ from numpy.typing import NDArray
 from stellarscale.catalog.duplicates import HashRuns, hash_ids
 from stellarscale.catalog.import_plan import ImportPlan
 from stellarscale.catalog.ordering import runs_of, stable_order, sum_counts
+from stellarscale.catalog.spectra_files import read_group
 from stellarscale.errors import RowCountError, RunError, SchemaError
 from stellarscale.kernels.healpix import ORDER, pixel_of
 from stellarscale.surveys.in_order import in_order
 from stellarscale.surveys.read import REJECTS, CanonicalBatch, read_batches
+from stellarscale.surveys.spectra.read import read_spectra
 
 RECORD = "record.json"
 _COMPACT_AT = 1 << 21  # sparse counts held before they are summed
@@ -42,7 +46,7 @@ class BatchSpan(NamedTuple):
 
 @dataclass(frozen=True)
 class SpillRecord:
-    """Receipt of one spilled file, beside its data in a directory that is renamed into place when whole."""
+    """Receipt of one spilled source, beside its data in a directory that is renamed into place when whole."""
 
     file_number: int
     path: str
@@ -113,6 +117,14 @@ class _SortedBatch(NamedTuple):
     null_ids: int
 
 
+def spill_source(number: int, plan: ImportPlan, spill_dir: Path) -> SpillRecord:
+    """Spill one source of the plan: a survey file, or a group of files of spectra. Errors as :func:`spill_file`."""
+    if plan.spectra is None:
+        return spill_file(plan.files[number], plan, spill_dir, number)
+    where = spill_dir / f"group {number} of {plan.config.files_at_once} spectra"
+    return _spilled(where, partial(_spectra_batches, plan, spill_dir, number), plan, spill_dir, number)
+
+
 def spill_file(path: Path, plan: ImportPlan, spill_dir: Path, file_number: int) -> SpillRecord:
     """Read one survey file and write its rows in sky-sorted batches, with counts, id hashes and rejects.
 
@@ -141,14 +153,41 @@ def spill_file(path: Path, plan: ImportPlan, spill_dir: Path, file_number: int) 
     RunError
         If the disk is full.
     """
-    final = SpillFiles.of(spill_dir, file_number).directory
+    return _spilled(path, partial(_table_batches, path, plan, file_number), plan, spill_dir, file_number)
+
+
+def _table_batches(path: Path, plan: ImportPlan, file_number: int) -> Iterator[CanonicalBatch]:
+    return read_batches(
+        path,
+        plan.schema,
+        plan.columns,
+        batch_rows=plan.config.batch_rows,
+        first_id=plan.first_ids[file_number],
+        threads=plan.threads_per_file,
+    )
+
+
+def _spectra_batches(plan: ImportPlan, spill_dir: Path, number: int) -> Iterator[CanonicalBatch]:
+    assert plan.spectra is not None
+    paths = read_group(spill_dir, number, plan.config.files_at_once)
+    for start in range(0, len(paths), plan.files_per_batch):
+        some = paths[start : start + plan.files_per_batch]
+        first_id = number * plan.config.files_at_once + start  # a file is a row
+        yield read_spectra(some, plan.schema, plan.spectra.grid, plan.columns, first_id=first_id)
+
+
+def _spilled(
+    path: Path, read: Callable[[], Iterator[CanonicalBatch]], plan: ImportPlan, spill_dir: Path, number: int
+) -> SpillRecord:
+    """The record of what an earlier run spilled, or of what is read and spilled now; `path` is for messages."""
+    final = SpillFiles.of(spill_dir, number).directory
     earlier = _trusted_record(final, plan)
     if earlier is not None:
         return earlier
     temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
     temporary.mkdir(parents=True)
     try:
-        record = _spill_into(SpillFiles(temporary), path, plan, file_number)
+        record = _spill_into(SpillFiles(temporary), path, read(), plan, number)
         # Written without fsync: after a crash of the machine itself a resumed import may meet torn files,
         # which the row counts and the writer's order check report.
         (temporary / RECORD).write_text(record.to_json(), encoding="utf-8")
@@ -177,7 +216,9 @@ def _trusted_record(directory: Path, plan: ImportPlan) -> SpillRecord | None:
     return record if record.digest == plan.digest else None
 
 
-def _spill_into(files: SpillFiles, path: Path, plan: ImportPlan, file_number: int) -> SpillRecord:
+def _spill_into(
+    files: SpillFiles, path: Path, batches: Iterator[CanonicalBatch], plan: ImportPlan, file_number: int
+) -> SpillRecord:
     schema = plan.arrow_schema
     rows_in = rejected = null_ids = 0
     spans: list[BatchSpan] = []
@@ -186,14 +227,6 @@ def _spill_into(files: SpillFiles, path: Path, plan: ImportPlan, file_number: in
         rows_file = stack.enter_context(pa.ipc.new_file(str(files.rows), schema))
         rejects_file = stack.enter_context(pa.ipc.new_file(str(files.rejects), REJECTS))
         hashes_file = stack.enter_context(files.hashes.open("wb"))
-        batches = read_batches(
-            path,
-            plan.schema,
-            plan.columns,
-            batch_rows=plan.config.batch_rows,
-            first_id=plan.first_ids[file_number],
-            threads=plan.threads_per_file,
-        )
         for batch in in_order(lambda one: _sort_batch(one, plan, schema, path), batches, plan.threads_per_file):
             if batch.span.rows:
                 rows_file.write_batch(batch.rows)

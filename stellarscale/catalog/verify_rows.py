@@ -10,10 +10,12 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from stellarscale.catalog import layout
 from stellarscale.catalog.opening import StoredCatalog
 from stellarscale.catalog.pixels import Pixel
+from stellarscale.catalog.wide import has_grid, wide_columns
 from stellarscale.flags import COLUMN as FLAGS
 from stellarscale.flags import Flag
 from stellarscale.kernels import healpix, sphere
@@ -60,6 +62,25 @@ def check_positions(stored: StoredCatalog, table: pa.Table) -> Iterator[Finding]
             f"{int(far.sum())} rows, first row {row}: {ra_deg[row]}, {dec_deg[row]} with {values[row]}",
             "the order-29 pixel of the position",
         )
+
+
+def check_spectra(stored: StoredCatalog, file: pq.ParquetFile) -> Iterator[Finding]:
+    """Every value of a spectrum is finite, and no inverse variance negative; a row may have no spectrum."""
+    there = set(file.schema_arrow.names)
+    fields = [stored.schema.field(name) for name in wide_columns(stored.schema) if name in there]
+    bad = {field.name: 0 for field in fields if has_grid(field)}
+    if not bad:
+        return
+    for group in range(file.metadata.num_row_groups):
+        table = file.read_row_group(group, columns=list(bad), use_threads=False)
+        for name in bad:
+            values = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table[name].chunks])
+            is_weight = stored.schema.field(name).metadata.get(b"ucd", b"").startswith(b"stat.weight")
+            good = np.isfinite(values) & (values >= 0) if is_weight else np.isfinite(values)
+            bad[name] += len(good) - int(np.count_nonzero(good))
+    for name, count in bad.items():
+        if count:
+            yield f"{name} holds what is no measurement", f"{count} pixels", "finite values, inverse variances >= 0"
 
 
 def unflagged_ids(table: pa.Table, id_column: str) -> pa.ChunkedArray:

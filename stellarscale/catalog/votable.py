@@ -10,6 +10,8 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -66,12 +68,13 @@ def build_votable(schema: pa.Schema, *, name: str | None = None) -> bytes:
     document.resources.append(resource)
     table = tree.TableElement(document, name=name)
     resource.tables.append(table)
-    for field in schema:
-        shape = datatype_of(field.type)
-        if shape is not None:
-            table.fields.append(_field(document, field, *shape))
     sink = io.BytesIO()
-    document.to_xml(sink)
+    with _deprecated_units():
+        for field in schema:
+            shape = datatype_of(field.type)
+            if shape is not None:
+                table.fields.append(_field(document, field, *shape))
+        document.to_xml(sink)
     # astropy writes its version and, with it, a comment; the file must not depend on them.
     return _without_comments(sink.getvalue())
 
@@ -97,14 +100,23 @@ def vo_unit(text: str) -> str | None:
     """The unit in VOUnits syntax; None when it is no VOUnit (``dex``, ``log(cm/s2)``)."""
     from astropy import units
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", units.UnitsWarning)  # deprecated units (Angstrom) are still VOUnits
+    with _deprecated_units():
         for syntax in ("vounit", "generic"):
             try:
                 return units.Unit(text, format=syntax).to_string("vounit")
             except ValueError:
                 continue
     return None
+
+
+@contextmanager
+def _deprecated_units() -> Iterator[None]:
+    """Deprecated units (Angstrom) are still VOUnits, and nobody need be warned of them."""
+    from astropy import units
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", units.UnitsWarning)
+        yield
 
 
 def describe(field: pa.Field) -> tuple[str | None, str | None, str]:

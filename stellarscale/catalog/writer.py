@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from stellarscale.catalog import atomic, finish, layout
 from stellarscale.catalog.pixels import Pixel
 from stellarscale.catalog.properties import CatalogProperties
 from stellarscale.catalog.votable import CONTENT_KEY, VERSION_KEY, vo_metadata
+from stellarscale.catalog.wide import wide_columns
 from stellarscale.errors import CatalogError
 
 SKY_FIELD = pa.field(
@@ -25,6 +27,7 @@ SKY_FIELD = pa.field(
     metadata={b"ucd": b"pos.healpix", b"description": b"NESTED HEALPix pixel of order 29 of the position"},
 )
 
+_WIDE_GROUP_ROWS = 4096
 _FOREIGN_METADATA = {b"pandas", b"ARROW:schema", VERSION_KEY, CONTENT_KEY}
 
 
@@ -33,12 +36,16 @@ class WriteOptions:
     """How Parquet files are packed.
 
     Level 15 of zstd, the usual default of HATS writers, takes 13 times the time of level 3 for 3 % of the
-    size.
+    size. A row group of a table with spectra has at most 4,096 rows, whatever `row_group_rows` is.
     """
 
     compression: str = "zstd"
     level: int | None = 3
     row_group_rows: int = 100_000
+
+    def group_rows(self, schema: pa.Schema) -> int:
+        """Rows of a row group of tables of this schema."""
+        return min(self.row_group_rows, _WIDE_GROUP_ROWS) if wide_columns(schema) else self.row_group_rows
 
 
 @dataclass(frozen=True)
@@ -82,20 +89,35 @@ def write_pixel(
     RunError
         If the disk is full.
     """
+    return write_pixel_pieces(root, pixel, [table], table.schema, options)
+
+
+def write_pixel_pieces(
+    root: Path,
+    pixel: Pixel,
+    pieces: Iterable[pa.Table],
+    schema: pa.Schema,
+    options: WriteOptions = WriteOptions(),
+) -> PixelRecord:
+    """As :func:`write_pixel`, from tables that follow each other along the sky, with one in memory at a time.
+
+    Parameters
+    ----------
+    root, pixel, options
+        As there.
+    pieces : iterable of pa.Table
+        Each begins a row group.
+    schema : pa.Schema
+        Schema of the pieces.
+    """
     path = layout.pixel_path(root, pixel)
-    if table.num_rows == 0:
+    checked = _along_the_sky(pieces, pixel, path)
+    first = list(itertools.islice(checked, 1))
+    if not first:
         path.unlink(missing_ok=True)
         return PixelRecord(pixel, 0, 0, "")
-    sky = _sorted_sky(table, path)
-    if sky[0] < pixel.first or sky[-1] >= pixel.last:
-        raise CatalogError(
-            "rows lie outside of their partition",
-            where=f"partition {pixel}, {path}",
-            seen=f"_healpix_29 from {sky[0]} to {sky[-1]}",
-            needed=f"{pixel.first} <= _healpix_29 < {pixel.last}",
-        )
-    size, checksum = write_table(path, table, options)
-    return PixelRecord(pixel, table.num_rows, size, checksum)
+    rows, size, checksum = _write(path, schema, itertools.chain(_drained(first), checked), options)
+    return PixelRecord(pixel, rows, size, checksum)
 
 
 def write_table(
@@ -104,18 +126,28 @@ def write_table(
     options: WriteOptions = WriteOptions(),
 ) -> tuple[int, str]:
     """Write any table as a VOParquet file, atomically; returns its size in bytes and its sha256."""
-    schema = stored_schema(table.schema)
-    table = table.select(schema.names).cast(schema)
+    _, size, checksum = _write(path, table.schema, [table], options)
+    return size, checksum
+
+
+def _write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table], options: WriteOptions) -> tuple[int, int, str]:
+    """Rows, size in bytes and sha256 of what was written."""
+    schema = stored_schema(schema)
+    rows = 0
     with atomic.atomic_write(path) as temporary:
         with open_parquet(temporary, schema, options) as sink:
-            sink.write_table(table, row_group_size=options.row_group_rows)
+            for table in tables:
+                stored = table.select(schema.names).cast(schema)
+                sink.write_table(stored, row_group_size=options.group_rows(schema))
+                rows += table.num_rows
+                del table, stored  # before the next one is made
         # The disk takes the file while it is hashed; nothing is left to wait for before the rename.
         with ThreadPoolExecutor(1) as pool, temporary.open("rb") as file:
-            stored = pool.submit(atomic.sync, temporary)
+            synced = pool.submit(atomic.sync, temporary)
             checksum = hashlib.file_digest(file, "sha256").hexdigest()
-            stored.result()
+            synced.result()
         size = temporary.stat().st_size
-    return size, checksum
+    return rows, size, checksum
 
 
 def open_parquet(path: Path, schema: pa.Schema, options: WriteOptions) -> pq.ParquetWriter:
@@ -197,6 +229,31 @@ def _encodings(schema: pa.Schema) -> tuple[list[str], dict[str, str]]:
         elif pa.types.is_integer(kind):
             encodings[leaf] = "DELTA_BINARY_PACKED"
     return strings, encodings
+
+
+def _along_the_sky(pieces: Iterable[pa.Table], pixel: Pixel, path: Path) -> Iterator[pa.Table]:
+    """The pieces that have rows, checked to lie in the pixel and to follow each other."""
+    low = pixel.first
+    for table in pieces:
+        if not table.num_rows:
+            continue
+        sky = _sorted_sky(table, path)
+        if sky[0] < low or sky[-1] >= pixel.last:
+            raise CatalogError(
+                "rows lie outside of their partition",
+                where=f"partition {pixel}, {path}",
+                seen=f"_healpix_29 from {sky[0]} to {sky[-1]}",
+                needed=f"{low} <= _healpix_29 < {pixel.last}",
+            )
+        low = int(sky[-1])
+        yield table
+        del table, sky
+
+
+def _drained(tables: list[pa.Table]) -> Iterator[pa.Table]:
+    """The tables of a list, which does not keep them."""
+    while tables:
+        yield tables.pop(0)
 
 
 def _sorted_sky(table: pa.Table, path: Path) -> Any:

@@ -38,12 +38,7 @@ class NetworkRegressor:
     """
 
     def __init__(self, *, loss: Loss, options: NetworkOptions, seed: int) -> None:
-        if importlib.util.find_spec("torch") is None:
-            raise ModelError(
-                "the network needs torch, which is not installed",
-                needed="pip install 'stellarscale[images]'",
-                cause="the extra 'images' was left out",
-            )
+        require_torch()
         self.loss, self.options, self.seed = loss, options, seed
         self._inputs: Scaling
         self._label: Scaling
@@ -63,9 +58,9 @@ class NetworkRegressor:
         self._inputs, self._label = Scaling.of(x, clip=True), Scaling.of(y)
         rows = torch.from_numpy(self._inputs.standardise(x).astype(np.float32))
         target = torch.from_numpy(self._label.standardise(y).astype(np.float32))
-        with _one_thread(torch):
+        with one_thread(torch):
             generator = torch.Generator().manual_seed(self.seed)
-            self._layers = _layers(torch, (x.shape[1], *self.options.hidden, 1), generator)
+            self._layers = dense_layers(torch, (x.shape[1], *self.options.hidden, 1), generator)
             self._descend(torch, rows, target, generator)
         return self
 
@@ -74,7 +69,7 @@ class NetworkRegressor:
         import torch
 
         result = np.empty(len(x))
-        with torch.inference_mode(), _one_thread(torch):
+        with torch.inference_mode(), one_thread(torch):
             for start in range(0, len(x), _PREDICT_ROWS):
                 rows = self._inputs.standardise(x[start : start + _PREDICT_ROWS]).astype(np.float32)
                 result[start : start + len(rows)] = self._layers(torch.from_numpy(rows)).squeeze(1).numpy()
@@ -92,7 +87,23 @@ class NetworkRegressor:
             schedule.step()
 
 
-def _layers(torch: Any, sizes: tuple[int, ...], generator: Any) -> Any:
+def require_torch() -> None:
+    """Refuse a network where torch is not installed.
+
+    Raises
+    ------
+    ModelError
+        Saying which extra to install.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise ModelError(
+            "the network needs torch, which is not installed",
+            needed="pip install 'stellarscale[images]'",
+            cause="the extra 'images' was left out",
+        )
+
+
+def dense_layers(torch: Any, sizes: tuple[int, ...], generator: Any) -> Any:
     """Dense layers, initialised from the generator and not from the state that all threads share."""
     modules: list[Any] = []
     for number in range(len(sizes) - 1):
@@ -118,7 +129,7 @@ def _loss(torch: Any, name: Loss) -> Callable[[Any, Any], Any]:
 
 
 @contextmanager
-def _one_thread(torch: Any) -> Iterator[None]:
+def one_thread(torch: Any) -> Iterator[None]:
     """Sums in one order, whatever the machine; layers this small gain nothing from more threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -38,10 +38,31 @@ def estimate_rows(
         The rows; a note when they are not all rows, else empty.
     """
     names = [*others, *labels, *(f"{label}_{kind}" for label in labels for kind in ("err", "err95")), COLUMN]
+    branches = job.evaluation.branches
     names += [name for name in (job.errors_by[0], job.column_of("class_code")) if name]
+    names += [branches.column] if branches else []
     there = [name for name in dict.fromkeys(names) if name in stored.schema.names]
     stars, step = thinned(stored, there, MOST_STARS)
-    return stars, f"Of {stored.num_rows:,} stars every {step}th is compared." if step > 1 else ""
+    return stars, f"Of {stored.num_rows:,} rows every {step}th is compared." if step > 1 else ""
+
+
+def class_names(job: Job) -> dict[int, str]:
+    """Names of the codes of :func:`class_codes`."""
+    if job.column_of("class_code"):
+        return {rule.code: rule.name.replace("_", " ") for rule in job.class_rules}
+    branches = job.evaluation.branches
+    return {0: branches.below, 1: branches.above} if branches else {}
+
+
+def class_codes(job: Job, stars: pa.Table) -> NDArray[np.float64] | None:
+    """Class of each row: the catalogue's, or the side of ``evaluation.branches`` it lies on; NaN for unknown."""
+    classes, branches = job.column_of("class_code"), job.evaluation.branches
+    if classes or branches is None:
+        return _optional(stars, classes)
+    value = _optional(stars, branches.column)
+    if value is None:
+        return None
+    return np.where(np.isfinite(value), (value >= branches.limit).astype(np.float64), np.nan)
 
 
 def evaluation_of(
@@ -62,7 +83,7 @@ def evaluation_of(
         error95=_optional(stars, f"{label}_err95"),
         magnitude=_optional(stars, magnitude),
         magnitude_name=magnitude_name,
-        code=_optional(stars, job.column_of("class_code")),
+        code=class_codes(job, stars),
         novel=_novel(stars),
     )
 

@@ -12,17 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from stellarscale.catalog.import_mend import adopt_spilled
-from stellarscale.catalog.import_plan import ImportConfig, ImportPlan, plan_import, prepare_output, spill_directory
+from stellarscale.catalog.import_plan import (
+    ImportConfig,
+    ImportPlan,
+    default_max_rows,
+    plan_import,
+    prepare_output,
+    spill_directory,
+)
 from stellarscale.catalog.importer import find_duplicates, finish_import, plan_partitions, remove_spill
 from stellarscale.catalog.reader import open_stored
-from stellarscale.catalog.spill import spill_file
+from stellarscale.catalog.spectra_files import by_directory
+from stellarscale.catalog.spill import spill_source
 from stellarscale.config import digest_of
 from stellarscale.engine.ledger import Ledger, fingerprint, open_ledger
 from stellarscale.engine.stage import run_stage
 from stellarscale.engine.tasks import ImportTask, reduce_one, spill_one
-from stellarscale.errors import CatalogError
+from stellarscale.errors import CatalogError, ConfigError
+from stellarscale.kernels.wavelength import WaveGrid
 from stellarscale.products.steps import Session, Summary, pixel_record
-from stellarscale.schema import load_survey
+from stellarscale.schema import load_survey, parse_mapping
+from stellarscale.settings.spectra import Grid
 
 
 def import_survey(
@@ -32,7 +42,8 @@ def import_survey(
     out: Path,
     *,
     columns: Sequence[str] = (),
-    max_rows: int = 1_000_000,
+    max_rows: int | None = None,
+    grid: WaveGrid | None = None,
     fresh: bool = False,
 ) -> Summary:
     """Import survey files into a HATS catalogue.
@@ -41,15 +52,18 @@ def import_survey(
     ----------
     on : Session
     files : sequence of path
-        Files of one survey.
+        Files of one survey; of spectra also directories, patterns and ``@FILE``, a list of them, see
+        :func:`~stellarscale.catalog.spectra_files.list_files`.
     survey : str
         Name or path of its schema.
     out : Path
         Catalogue to make; a killed import of the same files goes on where it stopped.
     columns : sequence of str
         Canonical columns to import beside id, position, motion, epoch and what the schema requires; all when empty.
-    max_rows : int
-        Row cap of a partition.
+    max_rows : int, optional
+        Row cap of a partition; a million, or 20,000 spectra, when absent.
+    grid : WaveGrid, optional
+        Wavelengths that spectra are stored on; those of the survey's schema when absent.
     fresh : bool
         Start over.
 
@@ -68,20 +82,23 @@ def import_survey(
     started = time.perf_counter()
     out = out.absolute()  # a worker need not run where the command was given
     schema = load_survey(survey)
-    config = ImportConfig(max_rows=max_rows, threads=on.threads, columns=tuple(columns))
+    rows = default_max_rows(schema) if max_rows is None else max_rows
+    config = ImportConfig(max_rows=rows, threads=on.threads, columns=tuple(columns), grid=grid)
     plan = plan_import(files, schema, config)
-    numbers = {f"{number:06d} {path.name[:40]}": number for number, path in enumerate(plan.files)}
+    numbers = {f"{number:06d} {_name(plan, number)}": number for number in range(plan.sources)}
     about = _about(plan)
-    if not fresh:
+    if not fresh and plan.spectra is None:
         _go_on_if_mended(out, plan, about, list(numbers))
     ledger = open_ledger(out, step="import", digest=plan.digest, about=about, fresh=fresh, update=on.update)
     if ledger.finished:
         remove_spill(spill_directory(out))
         return {**ledger.finished, "resumed": True}
-    task = ImportTask(plan, prepare_output(plan, out), out)
+    spill = prepare_output(plan, out)
+    plan = plan.for_workers()
+    task = ImportTask(plan, spill, out)
     stage = partial(run_stage, on.client, ledger=ledger, progress=on.progress)
     spilled = stage(partial(spill_one, task), numbers, stage="read")
-    records = [spill_file(plan.files[n], plan, task.spill, n) for n in numbers.values()]
+    records = [spill_source(number, plan, task.spill) for number in numbers.values()]
     parts = plan_partitions(records, plan, task.spill)
     with ThreadPoolExecutor(min(on.threads, os.cpu_count() or 1)) as pool:
         duplicates = find_duplicates(records, plan, task.spill, mapper=pool.map)
@@ -115,9 +132,31 @@ def _about(plan: ImportPlan) -> dict[str, Any]:
         "schema": digest_of(plan.schema),
         "columns": ", ".join(plan.columns),
         "max_rows": plan.config.max_rows,
-        "first_ids": list(plan.first_ids),
     }
+    if plan.spectra is not None and plan.spectra.listing is not None:
+        settings |= {"grid": str(plan.spectra.grid)}
+        return {"settings": settings, "inputs": by_directory(plan.spectra.listing)}
+    settings |= {"first_ids": list(plan.first_ids)}
     return {"settings": settings, "inputs": [fingerprint(path) for path in plan.files]}
+
+
+def _name(plan: ImportPlan, number: int) -> str:
+    return "spectra" if plan.spectra else plan.files[number].name[:40]
+
+
+def grid_within(survey: str, wave_aa: tuple[float, float]) -> WaveGrid:
+    """The grid of a survey's spectra on another range of vacuum wavelengths, Angstrom.
+
+    Raises
+    ------
+    ConfigError
+        If the survey has no spectra, or the range holds no wavelength.
+    """
+    schema = load_survey(survey)
+    if schema.spectrum is None:
+        raise ConfigError("a range of wavelengths is given, and the survey has no spectra", where=f"survey {survey}")
+    settings = schema.spectrum.grid.model_dump() | {"wave_aa": wave_aa}
+    return parse_mapping(Grid, settings, where="range of wavelengths").wave_grid
 
 
 def _go_on_if_mended(out: Path, plan: ImportPlan, about: dict[str, Any], keys: Sequence[str]) -> None:

@@ -11,8 +11,6 @@ from stellarscale.errors import InputError
 from stellarscale.products.importing import import_survey
 from stellarscale.products.steps import Session, Summary
 
-MAX_ROWS = 1_000_000
-
 
 def run_directory(job: Job) -> Path:
     """The run's directory; absolute, because a worker need not run where the command was given."""
@@ -52,9 +50,9 @@ def import_catalogs(on: Session, job: Job) -> tuple[dict[str, Path], list[Summar
         if entry.survey is None:
             paths[name] = files[0]
             continue
-        paths[name] = store_of(job) / name
+        paths[name], grid = store_of(job) / name, entry.grid.wave_grid if entry.grid else None
         done = import_survey(
-            on, files, entry.survey, paths[name], columns=entry.columns, max_rows=entry.max_rows or MAX_ROWS
+            on, files, entry.survey, paths[name], columns=entry.columns, max_rows=entry.max_rows, grid=grid
         )
         steps.append({**done, "name": f"import {name}"})
     return paths, steps

@@ -18,6 +18,7 @@ from stellarscale.catalog.pixels import Pixel
 from stellarscale.catalog.reader import StoredCatalog, open_stored, read_columns, read_pixel
 from stellarscale.catalog.subset import parse_subset
 from stellarscale.catalog.verify import verify
+from stellarscale.catalog.wide import wide_columns
 from stellarscale.engine.ledger import HIDDEN, Ledger
 from stellarscale.errors import InputError
 from stellarscale.kernels.healpix import ORDER
@@ -118,18 +119,13 @@ def plot_stored(path: Path, out: Path) -> Summary:
 
 
 def sample_rows(stored: StoredCatalog, rows: int = PLOT_ROWS) -> pa.Table:
-    """About this many rows from all partitions, evenly thinned along the sky."""
-    total = stored.num_rows
-    step = max(1, -(-total // rows))
-    parts = (
-        [read_pixel(stored, pixel) for pixel in stored.pixels]
-        if step == 1
-        else [
-            table.take(np.arange(0, table.num_rows, step))
-            for table in (read_pixel(stored, pixel) for pixel in stored.pixels)
-        ]
-    )
-    return pa.concat_tables(parts) if parts else stored.schema.empty_table()
+    """About this many rows from all partitions, evenly thinned along the sky, without spectra."""
+    step = max(1, -(-stored.num_rows // rows))
+    spectra = wide_columns(stored.schema)
+    columns = [name for name in stored.schema.names if name not in spectra]
+    tables = (read_pixel(stored, pixel, columns=columns) for pixel in stored.pixels)
+    parts = [table if step == 1 else table.take(np.arange(0, table.num_rows, step)) for table in tables]
+    return pa.concat_tables(parts) if parts else stored.schema.empty_table().select(columns)
 
 
 def sky_counts(stored: StoredCatalog) -> Any:

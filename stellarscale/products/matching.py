@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from stellarscale.catalog.reader import StoredCatalog, open_stored, read_columns
 from stellarscale.catalog.subset import parse_subset
 from stellarscale.catalog.writer import WriteOptions
-from stellarscale.config import MatchStep
+from stellarscale.config import MatchChain, MatchStep
 from stellarscale.engine.matchplan import match_config, match_margin_arcsec, pair_properties
 from stellarscale.engine.tasks import MatchTask, match_pixel
 from stellarscale.errors import CatalogError
@@ -87,6 +88,39 @@ def match_catalogs(
     )
     summary = map_catalog(on, partial(match_pixel, task), mapped, subset=subset, fresh=fresh)
     return {"matched": 0} | summary | _separations(open_stored(out), config)
+
+
+def match_chain(
+    on: Session,
+    chain: MatchChain,
+    catalogs: Mapping[str, Path],
+    folder: Path,
+    *,
+    steps: list[Summary],
+    subset: str | None = None,
+) -> Path:
+    """Match catalogues to the primary one, in order; returns the last result, the primary one without a chain.
+
+    Parameters
+    ----------
+    on : Session
+    chain : MatchChain
+    catalogs : mapping of str to Path
+        Catalogues by name.
+    folder : Path
+        Where the matched catalogues go, named after what is in them.
+    steps : list of dict
+        Gets the summary of each match.
+    subset : str, optional
+        Part of the primary catalogue: it applies to the first match.
+    """
+    left = catalogs[chain.primary]
+    for step in chain.chain:
+        out = folder / f"{left.name}_x_{step.catalog}"
+        done = match_catalogs(on, left, catalogs[step.catalog], out, step=step, subset=subset)
+        steps.append({**done, "name": f"match {left.name} x {step.catalog}"})
+        left, subset = out, None
+    return left
 
 
 def _separations(catalog: StoredCatalog, config: MatchConfig) -> Summary:

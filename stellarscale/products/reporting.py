@@ -91,7 +91,7 @@ def write_run_report(
         job_text=job_text(job),
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         digests={"job": digest_of(job), **{f"model {model_name(model.spec)}": model.digest for model in models}},
-        steps=tuple(_step_row(step) for step in steps),
+        steps=tuple(step_row(step) for step in steps),
         evaluations=tuple(evaluations),
         models=len(models),
         samples=tuple(sample_stars(job, model) for model in models if model.is_tested),
@@ -108,7 +108,7 @@ def write_run_report(
         sky=scan.sky,
         flag_counts=scan.flags,
         rows_total=stored.num_rows,
-        notes=_notes(stored),
+        notes=notes_of(stored),
         **_axes(job),
     )
     numbers = numbers_json(content)
@@ -136,7 +136,7 @@ def _diagram_stars(job: SagesJob, stored: StoredCatalog) -> pa.Table:
     return table.select(list(columns)).rename_columns(list(columns.values()))
 
 
-def _step_row(step: Summary) -> StepRow:
+def step_row(step: Summary) -> StepRow:
     """A step as the page has it: only what an import refuses is rejected, and an earlier run's time is not ours."""
     rejected = step.get("rejected", 0)
     reasons = rejected if isinstance(rejected, dict) else {}
@@ -158,7 +158,8 @@ def _step_row(step: Summary) -> StepRow:
     )
 
 
-def _notes(stored: Any) -> tuple[str, ...]:
+def notes_of(stored: StoredCatalog) -> tuple[str, ...]:
+    """What a reader has to know of the catalogue's rows."""
     extra = stored.properties.extra
     notes = []
     if "stellarscale_subset" in extra:

@@ -14,7 +14,7 @@ from stellarscale.catalog.atomic import write_text
 from stellarscale.catalog.properties import CatalogProperties
 from stellarscale.catalog.reader import open_stored
 from stellarscale.catalog.subset import Subset, parse_subset
-from stellarscale.config import MatchStep, SagesJob, digest_of
+from stellarscale.config import SagesJob, digest_of
 from stellarscale.engine.ledger import keep_apart, open_ledger, write_json
 from stellarscale.engine.tasks import PredictTask, predict_pixel
 from stellarscale.errors import InputError
@@ -26,7 +26,7 @@ from stellarscale.products.featured import SKY_ROLES, feature_inputs, located, n
 from stellarscale.products.forests import TrainedModel, stored_models, train_models
 from stellarscale.products.inputs import export_files, import_catalogs, input_files, run_directory, store_of
 from stellarscale.products.labels import sample_task, training_sources
-from stellarscale.products.matching import match_catalogs
+from stellarscale.products.matching import match_chain
 from stellarscale.products.pretrained import given_models
 from stellarscale.products.steps import Mapped, Session, Summary, inherited, map_catalog, session
 from stellarscale.products.truth import check_truth
@@ -66,7 +66,7 @@ def run(
     out = run_directory(job)
     inputs = plan(job, subset)["inputs"].values()
     keep_apart(out, [Path(path) for paths in inputs for path in paths])
-    open_ledger(out, step="run", digest=digest_of(job.product, job.name), about={}, fresh=fresh)
+    ledger = open_ledger(out, step="run", digest=digest_of(job.product, job.name), about={}, fresh=fresh)
     # What a store shares with other jobs is not thrown away: only what changed is made anew.
     with session(cluster, update=update or fresh) as on:
         catalogs, steps = import_catalogs(on, job)
@@ -79,7 +79,7 @@ def run(
         compared = compare(on, job, out)
         match_externals(on, job, catalog=catalog, others=catalogs, steps=steps)
     write_text(out / "job.json", job.model_dump_json(indent=1))
-    write_json(out / "steps.json", steps)
+    write_json(ledger.out / "steps.json", steps)
     exports = export_files(job, catalog)
     reported = write_report(job, out, steps, models)
     raise_failed(compared)
@@ -161,23 +161,9 @@ def _models(
 
 
 def _match(on: Session, job: SagesJob, catalogs: dict[str, Path], subset: str | None, steps: list[Summary]) -> Path:
-    """The chain of matches; a subset applies to the primary catalogue, so to the first match."""
-    left = catalogs[job.match.primary]
-    folder = (
-        store_of(job) if subset is None else run_directory(job) / "catalogs"
-    )  # a part of the sky is of no use to other jobs
-    for step in job.match.chain:
-        out = folder / f"{left.name}_x_{step.catalog}"
-        steps.append(_one_match(on, left, catalogs, step, out, subset))
-        left, subset = out, None
-    return left
-
-
-def _one_match(
-    on: Session, left: Path, catalogs: dict[str, Path], step: MatchStep, out: Path, subset: str | None
-) -> Summary:
-    done = match_catalogs(on, left, catalogs[step.catalog], out, step=step, subset=subset)
-    return {**done, "name": f"match {left.name} x {step.catalog}"}
+    """The chain of matches; what is made of a part of the sky is of no use to other jobs."""
+    folder = store_of(job) if subset is None else run_directory(job) / "catalogs"
+    return match_chain(on, job.match, catalogs, folder, steps=steps, subset=subset)
 
 
 def _predict(

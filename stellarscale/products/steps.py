@@ -67,7 +67,7 @@ class Mapped:
     conserved: bool = True
 
 
-_COUNTS = ("matched", "only_calibrate")  # of steps that have them
+_COUNTS = ("matched", "several", "only_calibrate")  # of steps that have them
 
 
 def map_catalog(

@@ -261,8 +261,10 @@ class ReportContent:
         Counts of the whole catalogue.
     flag_counts : dict of str to int
         Rows of the catalogue that carry each quality flag, by flag name.
-    models : int
-        Models of the job.
+    models : int, optional
+        Models of the job; None for a product that trains none.
+    truth_intervals : str
+        What the claimed intervals are, where they are compared with the truth.
     rows_total : int, optional
         Rows of the catalogue; left out: the sum of ``sky``, then the rows of the last step.
     """
@@ -274,9 +276,13 @@ class ReportContent:
     digests: dict[str, str] = field(default_factory=dict)
     steps: tuple[StepRow, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
+    truth_intervals: str = (
+        "The intervals are for the label on the scale of the training catalogue, the noise of its labels included: a "
+        "truth without that noise lies inside more often than 68 % and 95 %, unless the scales differ."
+    )
     importances: tuple[Importance, ...] = ()
     samples: tuple[SampleStars, ...] = ()
-    models: int = 0
+    models: int | None = 0
     clusters: tuple[ClusterResult, ...] = ()
     metallicity: ClassHistograms | None = None
     extras: tuple[ExtraSection, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ FEWEST = 20
 FEWEST_FLAGGED = 5
 ALL = "all"
 BIN_MAG = 1.0
+SNR = "S/N"
+# Steps of 5 as in paper II, Fig. 17, and wider ones where spectra get rare.
+SNR_EDGES = (0, *range(5, 51, 5), 60, 80, 100, 150, 200, 300, 500, 1000)
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,8 @@ class CoverageRow:
     """Residuals and claimed errors of some stars of one evaluation.
 
     ``coverage_68`` and ``coverage_95`` are the shares of stars whose truth lies in the claimed intervals, 0.683 and
-    0.95 for honest errors; None where no such errors were claimed. ``low`` and ``high`` bound the magnitude, None for
-    all stars.
+    0.95 for honest errors; None where no such errors were claimed. ``low`` and ``high`` bound the magnitude, or
+    the S/N, None for all stars.
     """
 
     model: str
@@ -60,7 +64,7 @@ class NoveltyRow:
 
 
 def coverage_rows(evaluation: Evaluation, class_names: Mapping[int, str] | None = None) -> list[CoverageRow]:
-    """All stars, then bins of one magnitude; and the same for each class where the evaluation has several.
+    """All stars, then bins of one magnitude, or of S/N; and the same for each class where the evaluation has several.
 
     Groups of fewer than 20 stars are left out, except all stars together.
     """
@@ -113,12 +117,18 @@ def _by_magnitude(
     magnitude = evaluation.magnitude
     if magnitude is None or not (chosen & np.isfinite(magnitude)).any():
         return rows
-    bins = np.floor(np.where(np.isfinite(magnitude), magnitude, np.inf) / BIN_MAG)
-    for start in np.unique(bins[chosen & np.isfinite(bins)]):
-        inside = chosen & (bins == start)
+    for low, high in _bins(magnitude[chosen & np.isfinite(magnitude)], evaluation.magnitude_name):
+        inside = chosen & (magnitude >= low) & (magnitude < high)
         if inside.sum() >= FEWEST:
-            rows.append(_row(evaluation, residual, inside, group, (start * BIN_MAG, (start + 1) * BIN_MAG)))
+            rows.append(_row(evaluation, residual, inside, group, (low, high)))
     return rows
+
+
+def _bins(values: NDArray[np.floating], name: str) -> list[tuple[float, float]]:
+    """Whole magnitudes that occur, or steps of S/N where the errors are looked at by that."""
+    if name == SNR:
+        return list(pairwise(SNR_EDGES))
+    return [(BIN_MAG * start, BIN_MAG * (start + 1)) for start in np.unique(np.floor(values / BIN_MAG)).tolist()]
 
 
 def _row(

@@ -158,6 +158,8 @@ def _steps(content: ReportContent, dpi: int) -> str:
 
 
 def _importances(content: ReportContent, dpi: int) -> str:
+    if content.models is None:
+        return ""
     if not content.importances:
         return nothing("No model tells how much each input matters.")
     caption = "Share of the variance that each input removes in the forest (mean decrease in impurity)."

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from stellarscale.kernels.stats import ONE_SIGMA
-from stellarscale.report.coverage import CoverageRow
+from stellarscale.report.coverage import SNR, CoverageRow
 from stellarscale.report.labels import in_plot, literal
+from stellarscale.report.plots_snr import snr_axis
 from stellarscale.report.plots_style import CYCLE, GREEN, GREY, INK, Room, empty, panels, round_ticks, styled
 
 COLUMNS, LEGEND_COLUMNS = 3, 6
@@ -48,15 +49,26 @@ def plot_coverage(rows: Sequence[CoverageRow], magnitude_name: str) -> Figure:
     for axes, (against, label) in zip(grid.ravel(), shown, strict=False):
         _panel(axes, [row for row in chosen if (row.against, row.label) == (against, label)], looks)
         axes.set_title(f"{in_plot(label)}   {literal(against)}", fontsize=8.5)
+        if magnitude_name == SNR:
+            snr_axis(axes)
+        else:
+            round_ticks(axes.xaxis)
     for axes in grid.ravel()[len(shown) :]:
         axes.set_axis_off()
     for axes in grid.ravel()[max(len(shown) - columns, 0) : len(shown)]:
-        axes.set_xlabel(in_plot(magnitude_name) + " (mag)" if magnitude_name else "magnitude")
+        axes.set_xlabel(axis_name(magnitude_name))
     for axes in grid[:, 0]:
         axes.set_ylabel("share inside (%)")
     handles = [Line2D([], [], color=looks[name][1], ls=looks[name][0], lw=1.6, label=literal(name)) for name in classes]
     drawn.legend(handles=handles, loc="lower center", ncols=LEGEND_COLUMNS, borderaxespad=0.1)
     return drawn
+
+
+def axis_name(magnitude_name: str) -> str:
+    """Label of the axis by which errors are looked at."""
+    if magnitude_name == SNR:
+        return SNR
+    return in_plot(magnitude_name) + " (mag)" if magnitude_name else "magnitude"
 
 
 def _in_order(rows: Sequence[CoverageRow]) -> Callable[[tuple[str, str]], tuple[int, int]]:
@@ -80,4 +92,4 @@ def _panel(axes: Axes, rows: Sequence[CoverageRow], looks: dict[str, tuple[str, 
             axes.plot(*zip(*second, strict=True), marker="s", **line)
     axes.set_ylim(max(0.0, min(45.0, axes.get_ylim()[0])), 101.0)
     axes.grid(True, color=GREY, alpha=0.25)
-    round_ticks(axes.xaxis, axes.yaxis)
+    round_ticks(axes.yaxis)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from stellarscale.report.content import Evaluation, ExtraSection, ReportContent
-from stellarscale.report.coverage import coverage_rows, novelty_row
+from stellarscale.report.coverage import SNR, coverage_rows, novelty_row
 from stellarscale.report.labels import several, short
 from stellarscale.report.numbers import cluster_row, pairs, summarise
 from stellarscale.report.pieces import nothing, picture
@@ -29,10 +29,6 @@ PANELS = (
     "Right: residuals against the reference, with their median and robust σ in bins.</p>"
 )
 
-TRUTH = (
-    "<p>The intervals are for the label on the scale of the training catalogue, the noise of its labels included: a "
-    "truth without that noise lies inside more often than 68 % and 95 %, unless the scales differ.</p>"
-)
 OURS_ALONE = (
     "<p>Against other catalogues the intervals are of our errors alone: the errors of theirs, and differences of "
     "scale, leave fewer stars inside.</p>"
@@ -68,16 +64,18 @@ def errors(content: ReportContent, dpi: int) -> str:
         "<p>Share of stars whose reference value lies within the claimed 68 % and 95 % intervals. "
         "The reference has errors of its own: against labels, honest errors cover what both together scatter.</p>"
     ]
+    told = [f"<p>{escape(content.truth_intervals)}</p>"]
     for heading, kind in (("Against labels", "labels"), ("Against the truth", "truth")):
         chosen = [(each, found) for each, found in by_evaluation if each.kind == kind]
         lines = [row for each, found in chosen for row in found if row.group in (each.group, "all")]
         if has_coverage(lines):
             name = next((each.magnitude_name for each, _ in chosen if each.magnitude_name), "")
             caption = "Circles: 68 % intervals; squares: 95 % intervals. Bands: ± 2 and ± 1 per cent about the level."
-            html += [f"<h3>{heading}</h3>", *([TRUTH] if kind == "truth" else [])]
+            html += [f"<h3>{heading}</h3>", *(told if kind == "truth" else [])]
             html += [picture(plot_coverage(lines, name), f"Coverage: {heading}", caption, dpi)]
     html += ["<h3>All samples</h3>", *([OURS_ALONE] if any(e.kind == "external" for e in content.evaluations) else [])]
-    html.append(coverage_table(rows))
+    by_snr = any(each.magnitude_name == SNR for each in content.evaluations)
+    html.append(coverage_table(rows, by=SNR if by_snr else "magnitude"))
     flagged = [row for each in content.evaluations if (row := novelty_row(each))]
     if flagged:
         html += ["<h3>Stars outside of the training sample</h3>", novelty_table(flagged)]

@@ -12,15 +12,24 @@ from stellarscale.report.numbers import class_rows, cluster_row, sample_rows
 from stellarscale.report.tables import NONE, percent, table
 
 
-def coverage_table(rows: Sequence[CoverageRow]) -> str:
-    """Coverage of all stars of each evaluation and class, then by magnitude; long tables fold away."""
-    head = ["Model<|reference", "Class<", "Magnitude<", "Stars", "Bias|median", "Robust σ", "68 %", "95 %"]
+def coverage_table(rows: Sequence[CoverageRow], *, by: str = "magnitude") -> str:
+    """Coverage of all stars of each evaluation and class, then by magnitude or S/N; long tables fold away."""
+    head = [
+        "Model<|reference",
+        "Class<",
+        f"{by[0].upper()}{by[1:]}<",
+        "Stars",
+        "Bias|median",
+        "Robust σ",
+        "68 %",
+        "95 %",
+    ]
     whole = [_coverage_cells(row) for row in rows if row.low is None]
     binned = [_coverage_cells(row) for row in rows if row.low is not None]
     html = table(head, whole, caption="Shares of stars within the claimed intervals; bias and σ in the label's unit.")
     if not binned:
         return html
-    return html + "<details><summary>By magnitude</summary>" + table(head, binned) + "</details>"
+    return html + f"<details><summary>By {by}</summary>" + table(head, binned) + "</details>"
 
 
 def _coverage_cells(row: CoverageRow) -> list[str]:

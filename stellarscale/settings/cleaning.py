@@ -57,11 +57,15 @@ class Clustering(Frozen):
 
     Spectra are scaled to a median flux of one over all pixels of the grid, so two copies of one spectrum with noise
     are sqrt(2 n_pix) / (S/N) apart: at 3540 pixels (3900-8800 Angstrom) an ``eps`` of 1 joins equal spectra of S/N
-    above 84 only, and 2 those above 42. The paper does not say what unit its 1.0 is in.
+    above 84 only, and 2 those above 42. The paper does not say what unit its 1.0 is in. With ``noise: subtracted``
+    eps is how much two stars differ, whatever the S/N; it rests on inverse variances that are right.
     """
 
     wave_aa: WaveRange = Field((3900.0, 8800.0), description="vacuum wavelengths compared, Angstrom")
     eps: float = Field(1.0, gt=0, description="radius of a neighbourhood, in units of the median flux")
+    noise: Literal["included", "subtracted"] = Field(
+        "included", description="whether the distance that noise alone explains counts; the paper's counts it"
+    )
     min_points: tuple[tuple[int, int], ...] = Field(
         ((0, 2), (6, 3), (16, 4), (41, 5)),
         min_length=1,

@@ -12,17 +12,26 @@ from stellarscale.settings.cleaning import SampleCleaning
 from stellarscale.settings.job import Job, MatchChain
 from stellarscale.settings.sample import SampleSelection
 from stellarscale.settings.spectra_matching import SpectraMatching
-from stellarscale.settings.spectral_errors import RepeatErrorSettings
-from stellarscale.settings.spectral_refinement import Refinement
 
 UNITS = {"teff": "K", "subtype": ""}
 OTHER_UNIT = "dex"
 
 
+class Attach(Frozen):
+    """Columns of another catalogue for the spectra that share a key with it."""
+
+    catalog: str = Field(description="name of the catalogue")
+    key: str = Field("obsid", description="column of the rows that get the columns")
+    their_key: str = Field("obsid", description="column of the other one")
+    radius_arcsec: float = Field(60.0, gt=0, le=3600, description="how far apart two rows of one key may stand")
+    columns: dict[str, str] = Field(min_length=1, description="column of the catalogue: column of the other one")
+
+
 class EmpiricalSample(Frozen):
     """How the empirical sample and its reference grid are made (paper II, section 2)."""
 
-    match: MatchChain = Field(description="the table that lists the spectra, and what is matched to it")
+    match: MatchChain = Field(description="the table that lists the spectra, and what is matched to it by position")
+    attach: tuple[Attach, ...] = Field((), description="what is attached to it by a key, after the matches")
     selection: SampleSelection
     spectra: str = Field(description="catalogue of the spectra; they are found by `selection.cuts.id`")
     cleaning: SampleCleaning = SampleCleaning()
@@ -30,7 +39,9 @@ class EmpiricalSample(Frozen):
         default_factory=dict,
         description="branch: FITS file of model spectra with labels, which its spectra are recalibrated to",
     )
-    review: str | None = Field(None, description="directory of the review table, which you edit; `<out>/review` if null")
+    review: str | None = Field(
+        None, description="directory of the review table, which you edit; `<out>/review` if null"
+    )
 
 
 class Library(Frozen):
@@ -56,16 +67,6 @@ class References(Frozen):
         if sum(item is not None for item in (self.file, self.sample, self.library)) != 1:
             raise ValueError("give exactly one of `file`, `sample`, `library`")
         return self
-
-
-class Attach(Frozen):
-    """Columns of another catalogue for the spectra that share a key with it."""
-
-    catalog: str
-    key: str = Field("obsid", description="column of the spectra's catalogue")
-    their_key: str = Field("obsid", description="column of the other one")
-    radius_arcsec: float = Field(5.0, gt=0, le=3600, description="how far apart rows of one key may stand")
-    columns: dict[str, str] = Field(min_length=1, description="column of the catalogue: column of the other one")
 
 
 class LaspmOutput(Frozen):
@@ -97,10 +98,8 @@ class LaspmJob(Job):
     spectra: str = Field(description="catalogue of the spectra that get parameters")
     references: References
     matching: SpectraMatching = SpectraMatching()
-    refinement: Refinement | None = Field(None, description="null: the paper's combination of the best references")
     leave_one_out: bool = Field(False, description="match the references against one another and report it")
     attach: tuple[Attach, ...] = ()
-    errors: RepeatErrorSettings | None = Field(None, description="null: no errors, only spreads")
     output: LaspmOutput = LaspmOutput()
     report: LaspmReport = LaspmReport()
 
@@ -109,7 +108,8 @@ class LaspmJob(Job):
         """Catalogues that a step of the job reads, in the order in which it needs them."""
         named = []
         if sample := self.references.sample:
-            named += [sample.match.primary, *(step.catalog for step in sample.match.chain), sample.spectra]
+            named += [sample.match.primary, *(step.catalog for step in sample.match.chain)]
+            named += [*(each.catalog for each in sample.attach), sample.spectra]
         if library := self.references.library:
             named.append(library.spectra)
         named += [self.spectra, *(each.catalog for each in self.attach)]
@@ -140,7 +140,9 @@ class LaspmJob(Job):
     @model_validator(mode="after")
     def _columns_differ(self) -> LaspmJob:
         attached = [name for each in self.attach for name in each.columns]
-        taken = sorted({name for name in attached if attached.count(name) > 1} | set(attached) & set(self.matching.columns))
+        taken = sorted(
+            {name for name in attached if attached.count(name) > 1} | set(attached) & set(self.matching.columns)
+        )
         if taken:
             raise ValueError(f"two columns of the catalogue have one name: {', '.join(taken)}")
         return self

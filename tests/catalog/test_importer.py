@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stellarscale.catalog import import_plan, importer, layout
+from stellarscale.catalog import importer, layout
 from stellarscale.catalog.import_plan import ImportConfig, plan_import, prepare_output
 from stellarscale.catalog.import_reduce import adaptive_partitions, plan_partitions, reduce_pixel
 from stellarscale.catalog.importer import (
@@ -28,10 +28,11 @@ from stellarscale.catalog.importer import (
     finish_import,
     import_files,
     reduce_partition,
-    spill_numbered,
+    spill_source,
 )
 from stellarscale.catalog.pixels import Pixel, adaptive_pixels
 from stellarscale.catalog.reader import StoredCatalog, open_stored, read_pixel
+from stellarscale.catalog.writer import WriteOptions
 from stellarscale.errors import CatalogError, ConfigError, InputError, RowCountError, SchemaError
 from stellarscale.flags import Flag
 from stellarscale.schema import SurveySchema
@@ -366,7 +367,7 @@ def test_a_spill_that_died_halfway_is_made_again(tmp_path: Path) -> None:
     paths = write_files(tmp_path / "in", [random_table(50, 1), random_table(50, 2, first=50)])
     plan = plan_import(paths, SCHEMA)
     spill_dir = prepare_output(plan, tmp_path / "out")
-    spill_numbered(0, plan=plan, spill_dir=spill_dir)
+    spill_source(0, plan, spill_dir)
     torn = spill_dir / ".000001.0123"
     torn.mkdir()
     (torn / "rows.arrow").write_bytes(b"ARROW1")
@@ -468,7 +469,7 @@ def test_digest_follows_what_the_result_depends_on(tmp_path: Path) -> None:
         plan_import(paths[::-1], SCHEMA),
         plan_import(paths, survey(alias="other")),
         plan_import(paths, SCHEMA, ImportConfig(max_rows=7)),
-        plan_import(paths, SCHEMA, ImportConfig(write=import_plan.WriteOptions(level=1))),
+        plan_import(paths, SCHEMA, ImportConfig(write=WriteOptions(level=1))),
     ]
     assert len({digest, *(plan.digest for plan in others)}) == 6
 
@@ -483,7 +484,7 @@ def spilled(tmp_path: Path) -> tuple[Any, Path, list[Any]]:
     paths = write_files(tmp_path / "in", [random_table(40, 1), random_table(40, 2)])
     plan = plan_import(paths, SCHEMA, ImportConfig(max_rows=30))
     spill_dir = prepare_output(plan, tmp_path / "out")
-    return plan, spill_dir, [spill_numbered(number, plan=plan, spill_dir=spill_dir) for number in range(2)]
+    return plan, spill_dir, [spill_source(number, plan, spill_dir) for number in range(2)]
 
 
 def test_a_partition_with_other_rows_than_counted_is_an_error(tmp_path: Path) -> None:

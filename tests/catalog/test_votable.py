@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +178,10 @@ def test_the_document_is_valid_xml_by_the_standard(tmp_path: Path):
 
     schema = Path(astropy.io.votable.__file__).parent / "data" / "VOTable.v1.4.xsd"
     etree.XMLSchema(etree.parse(schema)).assertValid(etree.parse(path))
+
+
+def test_a_deprecated_unit_is_written_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        document = votable.build_votable(pa.schema([field(unit="Angstrom")]))
+    assert b'unit="Angstrom"' in document

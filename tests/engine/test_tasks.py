@@ -141,11 +141,11 @@ def test_a_missing_partition_is_named(root, tmp_path):
 def test_a_catalogue_that_was_made_anew_is_seen_by_a_worker_that_knew_the_old_one(tmp_path):
     path = tmp_path / "c"
     write_mock(path, mock_table(100, patch=(10, 10, 1)), max_rows=1000)
-    before = tasks._stored(path)
-    assert tasks._stored(path) is before
+    before = tasks.stored_catalog(path)
+    assert tasks.stored_catalog(path) is before
     shutil.rmtree(path)
     write_mock(path, mock_table(900, patch=(80, -30, 5)), max_rows=100)
-    assert tasks._stored(path).pixels != before.pixels
+    assert tasks.stored_catalog(path).pixels != before.pixels
 
 
 # ---- import

@@ -13,7 +13,7 @@ from astropy.io import fits
 
 from stellarscale.catalog.reader import open_stored, read_columns, read_pixel
 from stellarscale.catalog.writer import write_pixel
-from stellarscale.engine.tasks import _record
+from stellarscale.engine.tasks import record_of
 from stellarscale.errors import RowCountError, RunError
 from stellarscale.products import sages
 from stellarscale.products.steps import Mapped, inherited, map_catalog, session
@@ -93,7 +93,7 @@ def test_no_source_serves_two_stars(small_run):
 
 def lossy(source: Path, out: Path, pixel):
     table = read_pixel(open_stored(source), pixel, columns=["source_id"])
-    return {"rows_in": table.num_rows, **_record(write_pixel(out, pixel, table.slice(1)))}
+    return {"rows_in": table.num_rows, **record_of(write_pixel(out, pixel, table.slice(1)))}
 
 
 def test_a_step_that_loses_a_row_is_an_error(small_run, tmp_path):

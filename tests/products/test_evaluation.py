@@ -19,7 +19,7 @@ from stellarscale.kernels.healpix import pixel_of
 from stellarscale.products.clusters import compare_clusters
 from stellarscale.products.evaluation import against_labels, check_evaluation, sample_stars, write_tables
 from stellarscale.products.external import external_evaluations, external_path
-from stellarscale.products.reporting import _step_row
+from stellarscale.products.reporting import step_row
 from stellarscale.products.scan import scan_catalog, thinned
 from stellarscale.products.truth import against_truth, check_truth
 from stellarscale.report.content import ReportContent
@@ -313,8 +313,8 @@ def test_each_test_sample_is_an_evaluation_of_its_own(job, tmp_path):
 
 def test_only_an_import_rejects_and_a_step_made_before_took_no_time():
     step = {"name": "training rows", "step": "training rows", "rows_in": 9, "written": 6, "seconds": 2.0}
-    row = _step_row(step | {"rejected": {"no label": 1, "E(B-V)": 2}, "partitions": 4, "resumed_partitions": 1})
+    row = step_row(step | {"rejected": {"no label": 1, "E(B-V)": 2}, "partitions": 4, "resumed_partitions": 1})
     assert (row.rejected, row.left_out, row.resumed_partitions, row.seconds) == (0, 3, 1, 2.0)
-    row = _step_row(step | {"step": "import", "rejected": 3, "partitions": 4, "resumed": True})
+    row = step_row(step | {"step": "import", "rejected": 3, "partitions": 4, "resumed": True})
     assert (row.rejected, row.left_out, row.resumed_partitions, row.seconds) == (3, 0, 4, 0.0)
     assert row.made_before

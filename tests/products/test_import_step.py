@@ -38,7 +38,7 @@ def test_stopped_between_the_last_file_and_the_summary(stars, tmp_path, monkeypa
         summary = importing.import_survey(on, [stars], "user_table", out)
     assert summary["written"] == open_stored(out).num_rows == 500
     assert {path: path.stat().st_mtime_ns for path in out.rglob("Npix=*.parquet")} == written
-    assert sorted(path.name for path in (out / ".stellarscale").iterdir()) == ["receipts", "run.json"]
+    assert sorted(path.name for path in (out / ".stellarscale").iterdir()) == ["lock", "receipts", "run.json"]
 
 
 def test_stopped_while_the_spilled_rows_are_removed(stars, tmp_path, monkeypatch):
@@ -57,7 +57,7 @@ def test_stopped_while_the_spilled_rows_are_removed(stars, tmp_path, monkeypatch
             with pytest.raises(KeyboardInterrupt):
                 importing.import_survey(on, [stars], "user_table", out)
         assert importing.import_survey(on, [stars], "user_table", out)["resumed"]
-    assert sorted(path.name for path in (out / ".stellarscale").iterdir()) == ["receipts", "run.json"]
+    assert sorted(path.name for path in (out / ".stellarscale").iterdir()) == ["lock", "receipts", "run.json"]
 
 
 def test_only_the_chosen_columns_are_imported(tmp_path):

@@ -1,0 +1,41 @@
+"""Columns of long vectors: spectra, whose rows are a thousand times as large as those of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from stellarscale.errors import SchemaError
+from stellarscale.spectra_columns import grid_of
+
+_LONG = 256  # values that make a vector a spectrum, and not a handful of magnitudes
+_PART_BYTES = 128 << 20
+
+
+def wide_columns(schema: pa.Schema) -> list[str]:
+    """Names of the columns of long vectors."""
+    kinds = ((field.name, field.type) for field in schema)
+    return [name for name, kind in kinds if pa.types.is_fixed_size_list(kind) and kind.list_size >= _LONG]
+
+
+def has_grid(field: pa.Field) -> bool:
+    """Whether a column says at which wavelengths its values stand."""
+    try:
+        grid_of(pa.schema([field]), field.name)
+    except SchemaError:
+        return False
+    return True
+
+
+def row_bytes(schema: pa.Schema) -> int:
+    """Bytes of a row's vectors of fixed length; all else is small beside long ones."""
+    kinds = (field.type for field in schema if pa.types.is_fixed_size_list(field.type))
+    return sum(kind.list_size * max(1, kind.value_type.bit_width // 8) for kind in kinds)
+
+
+def parts(table: pa.Table, rows: int) -> Iterator[pa.Table]:
+    """A table in parts of at most so many rows, and of a bounded size where rows are large."""
+    rows = max(1, min(rows, _PART_BYTES // max(1, row_bytes(table.schema))))
+    for start in range(0, table.num_rows, rows):
+        yield table.slice(start, rows)

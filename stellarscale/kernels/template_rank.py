@@ -1,0 +1,139 @@
+"""Two cheap scores of templates in float32, each close to chi^2 with the polynomial profiled out; neither decides.
+
+- From a short basis of the templates, for all of them: the moments of the fit are small matrix products.
+- On all pixels, from the residuals of the polynomial that the basis gave, and a step from there to the best one.
+  Residuals do not cancel, so float32 is good to a few parts in 10^6 at any signal-to-noise, where ``F - b' A^-1 b``
+  is not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+# Sums may be taken in any order (so that they use vector registers); NaN and infinity keep their meaning.
+SUMS = {"reassoc", "contract", "nsz", "arcp"}
+# Columns of a matrix that are worked on at a time; what a product reads again and again stays in the fast cache.
+_CHUNK = 512
+_SINGULAR = np.float32(1e-5)
+_TINY = np.float32(1e-30)
+
+
+@njit(nogil=True, cache=True, fastmath=SUMS)
+def weigh(y, weight, x, flux_rows, weight_rows):
+    """Fill ``w y x^j`` and ``w x^m``, for as many powers as there are rows."""
+    for pixel in range(len(y)):
+        flux_rows[0, pixel] = weight[pixel] * y[pixel]
+        weight_rows[0, pixel] = weight[pixel]
+    for power in range(1, len(flux_rows)):
+        for pixel in range(len(y)):
+            flux_rows[power, pixel] = flux_rows[power - 1, pixel] * x[pixel]
+    for power in range(1, len(weight_rows)):
+        for pixel in range(len(y)):
+            weight_rows[power, pixel] = weight_rows[power - 1, pixel] * x[pixel]
+
+
+@njit(nogil=True, cache=True, fastmath=SUMS)
+def project(rows, basis, out):
+    """Products of every row (m, n_pix) with every vector of a basis (r, n_pix), r a multiple of four."""
+    out[:] = np.float32(0)
+    for start in range(0, rows.shape[1], _CHUNK):
+        end = min(start + _CHUNK, rows.shape[1])
+        for j in range(0, len(basis), 4):
+            v0, v1 = basis[j, start:end], basis[j + 1, start:end]
+            v2, v3 = basis[j + 2, start:end], basis[j + 3, start:end]
+            for row in range(len(rows)):
+                values = rows[row, start:end]
+                s0 = s1 = s2 = s3 = np.float32(0)
+                for pixel in range(len(values)):
+                    value = values[pixel]
+                    s0 += value * v0[pixel]
+                    s1 += value * v1[pixel]
+                    s2 += value * v2[pixel]
+                    s3 += value * v3[pixel]
+                out[row, j] += s0
+                out[row, j + 1] += s1
+                out[row, j + 2] += s2
+                out[row, j + 3] += s3
+
+
+@njit(nogil=True, cache=True, fastmath=SUMS)
+def expand(rows, loadings, out):
+    """Rows (m, r) times loadings (r, n_ref), r a multiple of four.
+
+    Not by BLAS: for products as small as these it is hardly faster, and its threads would compete with the caller's.
+    """
+    out[:] = np.float32(0)
+    for start in range(0, loadings.shape[1], _CHUNK):
+        end = min(start + _CHUNK, loadings.shape[1])
+        for j in range(0, len(loadings), 4):
+            t0, t1 = loadings[j, start:end], loadings[j + 1, start:end]
+            t2, t3 = loadings[j + 2, start:end], loadings[j + 3, start:end]
+            for row in range(len(rows)):
+                r0, r1, r2, r3 = rows[row, j], rows[row, j + 1], rows[row, j + 2], rows[row, j + 3]
+                target = out[row, start:end]
+                for i in range(len(target)):
+                    target[i] += r0 * t0[i] + r1 * t1[i] + r2 * t2[i] + r3 * t3[i]
+
+
+@njit(nogil=True, cache=True, fastmath=SUMS)
+def first_scores(b, a, score):
+    """Chi^2 less that of no model, ``-b' A^-1 b``, by LDL' of the 3 x 3 moments; terms without support left out.
+
+    Parameters
+    ----------
+    b, a : ndarray, shapes (3, n_ref) and (5, n_ref)
+        Sums of ``w y T x^j`` and ``w T^2 x^m``; zero above the order.
+    score : ndarray, shape (n_ref,)
+        Filled.
+    """
+    zero, one = np.float32(0), np.float32(1)
+    for i in range(len(score)):
+        a0, a1, a2, a3, a4 = a[0, i], a[1, i], a[2, i], a[3, i], a[4, i]
+        # Quotients are formed whether they count or not: without branches, sixteen templates go at a time.
+        i0 = (one if a0 > _TINY else zero) / max(a0, _TINY)
+        l1, l2 = a1 * i0, a2 * i0
+        d1 = a2 - l1 * a1
+        i1 = (one if d1 > _SINGULAR * a2 else zero) / max(d1, _TINY)
+        e = a3 - l2 * a1
+        l3 = e * i1
+        d2 = a4 - l2 * a2 - l3 * e
+        i2 = (one if d2 > _SINGULAR * a4 else zero) / max(d2, _TINY)
+        z0 = b[0, i]
+        z1 = b[1, i] - l1 * z0
+        z2 = b[2, i] - l2 * z0 - l3 * z1
+        score[i] = -(z0 * z0 * i0 + z1 * z1 * i1 + z2 * z2 * i2)
+
+
+@njit(nogil=True, cache=True, fastmath=SUMS)
+def residual_sums(y, weight, x, template, coefficients):
+    """What one template leaves over with a given polynomial in x, and what leads from there to the best one.
+
+    Returns
+    -------
+    float32
+        Chi^2.
+    tuple of float32
+        Sums of ``w r T x^j`` over the residuals r, and of ``w T^2 x^m``.
+    """
+    c0, c1, c2 = np.float32(coefficients[0]), np.float32(coefficients[1]), np.float32(coefficients[2])
+    total = g0 = g1 = g2 = a0 = a1 = a2 = a3 = a4 = np.float32(0)
+    for pixel in range(len(y)):
+        place, flux = x[pixel], template[pixel]
+        residual = y[pixel] - (c0 + place * (c1 + place * c2)) * flux
+        weighted = weight[pixel] * flux
+        total += weight[pixel] * residual * residual
+        slope, square = weighted * residual, weighted * flux
+        g0 += slope
+        slope *= place
+        g1 += slope
+        g2 += slope * place
+        a0 += square
+        square *= place
+        a1 += square
+        square *= place
+        a2 += square
+        square *= place
+        a3 += square
+        a4 += square * place
+    return total, (g0, g1, g2), (a0, a1, a2, a3, a4)
