@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from stellarscale.catalog.atomic import atomic_write
 from stellarscale.catalog.reader import open_stored, read_columns
@@ -22,7 +21,6 @@ from stellarscale.config import digest_of
 from stellarscale.engine.ledger import fingerprint, open_ledger, write_json
 from stellarscale.engine.sample_tasks import SampleTask, sample_pixel, sample_schema
 from stellarscale.kernels.recalibrate import ModelGrid
-from stellarscale.kernels.template_match import match_spectra, prepare
 from stellarscale.kernels.wavelength import WaveGrid
 from stellarscale.partition.features import floats
 from stellarscale.partition.sample import rejects_table
@@ -31,7 +29,7 @@ from stellarscale.products.inputs import run_directory, store_of
 from stellarscale.products.matching import match_chain
 from stellarscale.products.review_table import read_decisions
 from stellarscale.products.sample_bins import Sample, covered
-from stellarscale.products.sample_cleaning import REVIEW_TABLE, CleanedSample, clean_sample
+from stellarscale.products.sample_cleaning import REVIEW_TABLE, CleanedSample, clean_sample, template_matcher
 from stellarscale.products.sample_exclusions import read_exclusions
 from stellarscale.products.sample_report import sample_sections
 from stellarscale.products.sample_selection import SampleResult, all_rejects, select_sample
@@ -98,7 +96,7 @@ def build_sample(on: Session, job: LaspmJob, catalogs: dict[str, Path], steps: l
     )
     selection = _with_position(settings.selection, matched)
     steps.append(_cut_rows(on, selection, paths))
-    steps.append(_clean(on, settings, selection, paths, seed=job.seed))
+    steps.append(_clean(on, job, settings, selection, paths))
     return paths.out / REFERENCES
 
 
@@ -126,10 +124,10 @@ def _cut_rows(on: Session, selection: SampleSelection, paths: _Paths) -> Summary
     return {**map_catalog(on, partial(sample_pixel, task), mapped), "name": "sample: cuts of single rows"}
 
 
-def _clean(on: Session, settings: EmpiricalSample, selection: SampleSelection, paths: _Paths, *, seed: int) -> Summary:
+def _clean(on: Session, job: LaspmJob, settings: EmpiricalSample, selection: SampleSelection, paths: _Paths) -> Summary:
     """Everything after the cuts of single rows, on this machine: the sample is small."""
     started = time.perf_counter()
-    cleaning = settings.cleaning.model_copy(update={"seed": seed})
+    cleaning, order = settings.cleaning.model_copy(update={"seed": job.seed}), job.matching.order
     files = [
         Path(file).absolute() for file in (*settings.models.values(), *(e.file for e in selection.exclusions if e.file))
     ]
@@ -138,6 +136,7 @@ def _clean(on: Session, settings: EmpiricalSample, selection: SampleSelection, p
             "selection": digest_of(selection),
             "cleaning": cleaning.model_dump(mode="json"),
             "models": settings.models,
+            "order": order,
             "review": read_decisions(paths.review / REVIEW_TABLE),
         },
         "inputs": [fingerprint(path) for path in (paths.rows, paths.spectra, *files)],
@@ -154,7 +153,7 @@ def _clean(on: Session, settings: EmpiricalSample, selection: SampleSelection, p
             _arrays(sample, selection),
             spectra.load,
             grid=spectra.grid,
-            match=_matcher,
+            match=template_matcher(order=order),
             directory=paths.review,
             settings=cleaning,
             models=_models(settings, cleaning.recalibration, spectra.grid),
@@ -236,14 +235,6 @@ def _models(settings: EmpiricalSample, recalibration: Recalibration, grid: WaveG
             flux, models.labels(LABELS), scales=recalibration.label_scales, method=recalibration.method
         )
     return found or None
-
-
-def _matcher(
-    flux: NDArray, ivar: NDArray, references: NDArray, stars: NDArray[np.int64]
-) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
-    """The matcher of the product, each spectrum against those of the other stars."""
-    matches = match_spectra(flux, ivar, prepare(references, order=2), groups=stars, own=stars)
-    return matches.index, matches.weights
 
 
 def _write(paths: _Paths, sample: pa.Table, cleaned: CleanedSample, grid: WaveGrid, about: dict[str, Any]) -> int:

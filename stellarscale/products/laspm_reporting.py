@@ -174,7 +174,11 @@ def _spectra(job: LaspmJob) -> Path:
 def _references(job: LaspmJob, out: Path) -> ReferenceFile:
     """The references that the catalogue was made with, by what its properties say of their file."""
     given = job.references
-    path = Path(given.file).absolute() if given.file else out / ("sample/cleaned" if given.sample else "library") / REFERENCES
+    path = (
+        Path(given.file).absolute()
+        if given.file
+        else out / ("sample/cleaned" if given.sample else "library") / REFERENCES
+    )
     digest = open_stored(out / job.output.name).properties.extra.get("stellarscale_references_digest", "")
     return ReferenceFile(path, digest, tuple(sorted(given.columns.items())))
 

@@ -150,13 +150,16 @@ def review(
     """
     before = {row["spectrum_id"]: row for row in read_review(directory / REVIEW_TABLE)[0]}
     table = []
-    for place in np.flatnonzero(candidates.reason != ""):
+    places = np.flatnonzero(candidates.reason != "")
+    best = np.argsort(-sample.snr[candidates.rows[places]], kind="stable")
+    drawn = set(places[best[: settings.clustering.pictures]].tolist())
+    for place in places:
         row = candidates.rows[place]
         name = bin_name(candidates.bins.lower[candidates.bins.number[row]], candidates.bins.steps)
         spectrum = str(sample.ids[row])
-        plot = f"plots/{quote(spectrum, safe='')}.png"
+        plot = f"plots/{quote(spectrum, safe='')}.png" if place in drawn else ""
         made = ReviewRow(spectrum, name, candidates.reason[place], float(sample.snr[row]), plot)
-        if not (made.same_case(before.get(spectrum, {})) and (directory / plot).is_file()):
+        if plot and not (made.same_case(before.get(spectrum, {})) and (directory / plot).is_file()):
             with atomic_write(directory / plot) as part:
                 part.write_bytes(_picture(sample, candidates, int(place), grid=grid, settings=settings))
         table.append(made)

@@ -73,6 +73,7 @@ class Clustering(Frozen):
     )
     most: int = Field(7, ge=1, description="spectra kept of the largest cluster, by S/N")
     reviewed: int = Field(7, ge=1, description="spectra of highest S/N put under review where a bin has no cluster")
+    pictures: int = Field(300, ge=0, description="spectra under review that are drawn, those of highest S/N")
     undecided: Keep = Field("drop", description="what becomes of a spectrum under review that nobody has decided on")
 
     @model_validator(mode="after")

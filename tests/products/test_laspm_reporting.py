@@ -46,9 +46,9 @@ def run(tmp_path_factory) -> MockRun:
 
 
 def test_the_report_has_every_section_and_its_numbers(run):
-    (run.out / "sample").mkdir()
+    (run.out / "sample" / "cleaned").mkdir(parents=True)
     lead = ExtraSection("lead", "Made elsewhere", "<p>told elsewhere</p>", (), {"n": 7})
-    (run.out / "sample" / "sections.json").write_text(json.dumps([asdict(lead)]))
+    (run.out / "sample" / "cleaned" / "sections.json").write_text(json.dumps([asdict(lead)]))
     done = report_run(run.job, run.out, [STEP])
     assert [row["n"] for row in done["evaluations"]] == [600, 600, 600]
     html, numbers = Path(done["report"]).read_text(), json.loads((run.out / "report.json").read_text())
