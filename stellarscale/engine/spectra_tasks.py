@@ -18,7 +18,8 @@ from stellarscale.catalog.writer import WriteOptions, write_pixel
 from stellarscale.engine.tasks import Record, chosen_rows, record_of, stored_catalog
 from stellarscale.errors import InputError
 from stellarscale.kernels import healpix
-from stellarscale.partition.attach import AttachConfig, ErrorsConfig, SnrErrors, add_errors, attach_columns
+from stellarscale.partition.attach import AttachConfig, attach_columns
+from stellarscale.partition.label_errors import ErrorsConfig, add_errors
 from stellarscale.partition.references import References, place_in, prepare_references
 from stellarscale.partition.spectra import grid_of
 from stellarscale.partition.spectra_match import SpectraMatchConfig, match_partition, needed_columns, output_schema
@@ -64,11 +65,10 @@ class AttachTask:
 
 @dataclass(frozen=True)
 class ErrorsTask:
-    """Errors for the labels of a catalogue; the model travels with the task, so a small one."""
+    """Errors for the labels of a catalogue; the models travel with the task: they are small."""
 
     source: Path
     out: Path
-    model: SnrErrors
     config: ErrorsConfig
     subset: Subset | None = None
     write: WriteOptions = field(default_factory=WriteOptions)
@@ -103,6 +103,7 @@ def match_spectra_pixel(task: SpectraTask, pixel: Pixel) -> Record:
         rows_in += table.num_rows
         for start in range(0, table.num_rows, _ROWS_AT_A_TIME):  # other programs make row groups of any size
             found.append(match_partition(table.slice(start, _ROWS_AT_A_TIME), task.config, references))
+        del batch, table  # before the next one is read
     written = write_pixel(task.out, pixel, pa.concat_tables(found), task.write)
     return {"rows_in": rows_in, **record_of(written)}
 
@@ -132,7 +133,7 @@ def errors_pixel(task: ErrorsTask, pixel: Pixel) -> Record:
     """Give the labels of one partition their errors."""
     catalog = stored_catalog(task.source)
     table = chosen_rows(read_pixel(catalog, pixel), task.subset, catalog)
-    written = write_pixel(task.out, pixel, add_errors(table, task.model, task.config), task.write)
+    written = write_pixel(task.out, pixel, add_errors(table, task.config), task.write)
     return {"rows_in": table.num_rows, **record_of(written)}
 
 

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 
 def flatten(flux: NDArray, *, order: int) -> Floats:
-    """Spectra over their own scales: mean flux one and, from order 1 on, no slope, no curvature.
+    """Spectra over their own scales: mean flux one (to about 1e-3) and, from order 1 on, no slope, no curvature.
 
     Parameters
     ----------

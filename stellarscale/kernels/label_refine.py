@@ -100,7 +100,9 @@ class Refined:
     spread: Floats
 
 
-def prepare_refiner(flux: ArrayLike, labels: ArrayLike, *, order: int, config: RefineConfig = RefineConfig()) -> Refiner:
+def prepare_refiner(
+    flux: ArrayLike, labels: ArrayLike, *, order: int, config: RefineConfig = RefineConfig()
+) -> Refiner:
     """Learn from references how labels follow from spectra.
 
     Parameters
@@ -129,7 +131,10 @@ def prepare_refiner(flux: ArrayLike, labels: ArrayLike, *, order: int, config: R
     components, scores = find_components(flat, config.components)
     off = scores - _combined(scores, _without_self(spectra, order))
     covariance = off.T @ off / len(off)
-    precision = np.linalg.inv(covariance + 1e-3 * np.diag(np.diag(covariance)))
+    precision: Floats = np.linalg.inv(covariance + 1e-3 * np.diag(np.diag(covariance))).astype(np.float64)
+    # A few references are like no other and blow up the covariance; the prior is for the usual ones.
+    distance = np.einsum("ij,jk,ik->i", off, precision, off)
+    shrink = len(precision) / float(np.median(distance))
     deviation = scores.std(axis=0)
     unit = deviation**config.whitening * deviation[0] ** (1.0 - config.whitening)
     return Refiner(
@@ -137,8 +142,8 @@ def prepare_refiner(flux: ArrayLike, labels: ArrayLike, *, order: int, config: R
         order=order,
         components=components,
         scores=scores,
-        precision=precision,
-        reach=float(np.quantile(np.einsum("ij,jk,ik->i", off, precision, off), config.furthest)),
+        precision=precision * shrink,
+        reach=float(np.quantile(distance, config.furthest)) * shrink,
         unit=unit,
         process=fit_process(scores / unit, _regressed(known, config.log_label), length=config.length),
         limits=np.array([known.min(axis=0), known.max(axis=0)]),
@@ -192,9 +197,11 @@ def _refine_rows(
     distance = np.einsum("ij,ij->i", off @ refiner.precision, off)
     off *= np.sqrt(np.minimum(1.0, refiner.reach / np.maximum(distance, 1e-300)))[:, None]
     labels, spread = predict(refiner.process, (combined + off) / refiner.unit)
-    if refiner.log_label is not None:
-        labels[:, refiner.log_label] = np.exp(labels[:, refiner.log_label])
-        spread[:, refiner.log_label] *= labels[:, refiner.log_label]
+    column = refiner.log_label
+    labels = np.clip(labels, *_regressed(refiner.limits, column))
+    if column is not None:
+        labels[:, column] = np.exp(labels[:, column])
+        spread[:, column] *= labels[:, column]
     missing = ~np.isfinite(combined).all(axis=1)
     labels = np.clip(labels, *refiner.limits)
     labels[missing], spread[missing] = np.nan, np.nan

@@ -46,30 +46,39 @@ def not_above(values, done, limit, seen, size):
 
 
 @njit(nogil=True, cache=True)
-def limit_of(cheap, dear, seen, best):
-    """The cheap score above which the dear one cannot be among the ``len(best)`` smallest.
+def worst_of_best(values, seen, best):
+    """The ``len(best)``-th smallest of the values in ``seen``, infinite where there are fewer or one is NaN.
 
-    That is the worst of the best so far, less the mean difference of the scores, plus six standard deviations of
-    it; all templates pass while there are fewer than that, or where a score is not finite. ``best`` is overwritten.
+    ``best`` is overwritten.
     """
-    n, k = len(seen), len(best)
-    if n < k:
-        return np.inf
+    last = len(best) - 1
     best[:] = np.inf
-    mean = 0.0
     for i in seen:
-        value = np.float64(dear[i])
-        mean += (value - cheap[i]) / n
-        if value < best[k - 1]:
-            place = k - 1
+        value = np.float64(values[i])
+        if np.isnan(value):
+            return np.inf
+        if value < best[last]:
+            place = last
             while place > 0 and value < best[place - 1]:
                 best[place] = best[place - 1]
                 place -= 1
             best[place] = value
-    square = 0.0
+    return best[last]
+
+
+@njit(nogil=True, cache=True)
+def limit_of(cheap, dear, seen, best):
+    """The cheap score above which the dear one cannot be among the ``len(best)`` smallest.
+
+    That is the worst of the best so far, less the mean difference of the scores, plus six standard deviations of
+    it; infinite where a score is not finite. ``best`` is overwritten.
+    """
+    mean, square, n = 0.0, 0.0, len(seen)
     for i in seen:
-        square += (np.float64(dear[i]) - cheap[i] - mean) ** 2
-    limit = best[k - 1] - mean + SIGMAS * np.sqrt(square / max(n - 1, 1))
+        mean += (dear[i] - np.float64(cheap[i])) / n
+    for i in seen:
+        square += (dear[i] - np.float64(cheap[i]) - mean) ** 2
+    limit = worst_of_best(dear, seen, best) - mean + SIGMAS * np.sqrt(square / max(n - 1, 1))
     return limit if np.isfinite(limit) else np.inf
 
 

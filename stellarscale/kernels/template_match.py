@@ -2,9 +2,9 @@
 
 The model of a spectrum is ``p(x) T(x)``: a template times a polynomial of order 0, 1 or 2 that takes up the flux
 calibration (LASPM, section 3). A spectrum goes through three scores, each dearer and for fewer templates: one from
-a short basis of all templates, one on all pixels in float32, and least squares in float64, which alone decides. A
-template is dropped only if its score is behind that of the k-th best by more than six times the scatter that the
-scores of this very spectrum have about the next ones; all go through where that is what it takes.
+a short basis of all templates, one on all pixels in float32, and least squares in float64, which alone decides. The
+first score drops a template only if a lower bound of its chi^2 is above the k-th best on all pixels; the second, if it
+is behind by more than six times the scatter of its differences from the third. All go through where it takes that.
 
 The work is done in one thread and without the interpreter's lock: run as many calls at a time as there are cores.
 """
@@ -19,15 +19,12 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from stellarscale.kernels.simplex import minimise_on_simplex
-from stellarscale.kernels.template_choose import limit_of, not_above, smallest, sort_by
-from stellarscale.kernels.template_fit import chi2_of, fill_residual, fit, gram, move, solve
+from stellarscale.kernels.template_choose import sort_by
+from stellarscale.kernels.template_fit import fill_residual, fit, gram, move
 from stellarscale.kernels.template_prepare import Templates, prepare
-from stellarscale.kernels.template_rank import expand, first_scores, project, residual_sums, weigh
+from stellarscale.kernels.template_work import centre, in_float64, load, on_pixels, work
 
 __all__ = ["Matches", "Templates", "match_spectra", "prepare"]
-
-# How many templates the first score sends on at least; their scatter must be measured.
-_FIRST = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,36 +69,6 @@ class _Output(NamedTuple):
     n_pix: NDArray[np.int32]
     coefficients: NDArray[np.float64]
     scored: NDArray[np.int32]
-
-
-class _Spectrum(NamedTuple):
-    """The spectrum in work: flux near one, weight, and place of its pixels, all float32."""
-
-    y: NDArray[np.float32]
-    weight: NDArray[np.float32]
-    x: NDArray[np.float32]
-
-
-class _Moments(NamedTuple):
-    """Float32 sums of the spectrum in work: over pixels, over the bases, for every template."""
-
-    flux_rows: NDArray[np.float32]
-    weight_rows: NDArray[np.float32]
-    projected: NDArray[np.float32]
-    squared_projected: NDArray[np.float32]
-    b: NDArray[np.float32]
-    a: NDArray[np.float32]
-
-
-class _Scores(NamedTuple):
-    """The three scores of every template, who is out of the present round, and the numbers of those in it."""
-
-    first: NDArray[np.float32]
-    pixel: NDArray[np.float32]
-    chi2: NDArray[np.float64]
-    done: NDArray[np.bool_]
-    seen: NDArray[np.int64]
-    best: NDArray[np.float64]
 
 
 class _Combination(NamedTuple):
@@ -188,149 +155,21 @@ def _groups(
 def _match_all(flux, ivar, templates, groups, own, candidates, out):
     n_ref, n_pix = templates.flux.shape
     k, order = out.number.shape[1], templates.order
-    spectrum, sums, scores = _work(templates, k)
+    spectrum, sums, scores = work(templates, k)
     combination = _Combination(np.empty((k, n_pix)), np.empty((k, k)))
     for row in range(len(flux)):
-        out.n_pix[row], factor = _load(flux[row], ivar[row], spectrum)
+        out.n_pix[row], factor = load(flux[row], ivar[row], spectrum)
         if out.n_pix[row] < order + 2 + k:
             continue
-        place = _centre(spectrum)
+        place = centre(spectrum)
         for i in range(n_ref):
             scores.done[i] = groups[i] == own[row]
-        out.scored[row, 0] = _on_pixels(spectrum, templates, sums, scores)
-        n_found = _in_float64(spectrum, place, templates, candidates, out.scored[row, 0], scores)
+        out.scored[row, 0] = on_pixels(spectrum, out.n_pix[row], templates, sums, scores)
+        n_found = in_float64(spectrum, place, templates, candidates, out.scored[row, 0], scores)
         out.scored[row, 1] = n_found
         sort_by(scores.chi2, scores.seen[:n_found])
         if n_found > 0:
             _combine(row, spectrum, place, factor, templates, scores, n_found, combination, out)
-
-
-@njit(nogil=True, cache=True)
-def _work(templates, k):
-    """Arrays for the work on one spectrum, used again for the next."""
-    n_ref, n_pix = templates.flux.shape
-    n_b, n_a, kind = templates.order + 1, 2 * templates.order + 1, np.float32
-    spectrum = _Spectrum(np.empty(n_pix, kind), np.empty(n_pix, kind), np.empty(n_pix, kind))
-    sums = _Moments(
-        np.empty((n_b, n_pix), kind),
-        np.empty((n_a, n_pix), kind),
-        np.empty((n_b, len(templates.basis)), kind),
-        np.empty((n_a, len(templates.squared_basis)), kind),
-        np.zeros((3, n_ref), kind),
-        np.zeros((5, n_ref), kind),
-    )
-    scores = _Scores(
-        np.empty(n_ref, kind),
-        np.empty(n_ref, kind),
-        np.empty(n_ref),
-        np.empty(n_ref, np.bool_),
-        np.empty(n_ref, np.int64),
-        np.empty(k),
-    )
-    return spectrum, sums, scores
-
-
-@njit(nogil=True, cache=True)
-def _load(flux, ivar, spectrum):
-    """Fill flux and weight, zero where there is no weight; return the number of pixels and the factor taken out.
-
-    The factor is a power of two: it keeps float32 in its range and rounds nothing.
-    """
-    n_pix, total, total_weight = 0, 0.0, 0.0
-    for pixel in range(len(flux)):
-        y, weight = np.float64(flux[pixel]), np.float64(ivar[pixel])
-        if weight > 0 and np.isfinite(weight) and np.isfinite(y):
-            n_pix += 1
-            total += weight * y * y
-            total_weight += weight
-    factor = 2.0 ** np.round(0.5 * np.log2(total / total_weight)) if total > 0 else 1.0
-    for pixel in range(len(flux)):
-        y, weight = np.float64(flux[pixel]), np.float64(ivar[pixel])
-        used = weight > 0 and np.isfinite(weight) and np.isfinite(y)
-        spectrum.y[pixel] = y / factor if used else 0.0
-        spectrum.weight[pixel] = weight * factor * factor if used else 0.0
-    return n_pix, factor
-
-
-@njit(nogil=True, cache=True)
-def _centre(spectrum):
-    """Fill x, zero in the weighted middle and near one elsewhere: the powers of x stay far from each other.
-
-    Returns
-    -------
-    tuple of float
-        The pixel where x is zero, and the change of x from pixel to pixel.
-    """
-    total, first = 0.0, 0.0
-    for pixel in range(len(spectrum.weight)):
-        weight = np.float64(spectrum.weight[pixel])
-        total += weight
-        first += weight * pixel
-    middle = first / total
-    n, square = 0, 0.0
-    for pixel in range(len(spectrum.weight)):
-        if spectrum.weight[pixel] > 0:
-            n += 1
-            square += (pixel - middle) ** 2
-    scale = np.sqrt(n / square)
-    for pixel in range(len(spectrum.weight)):
-        spectrum.x[pixel] = (pixel - middle) * scale
-    return middle, scale
-
-
-@njit(nogil=True, cache=True)
-def _on_pixels(spectrum, templates, sums, scores):
-    """Give the templates that matter their score on all pixels; return how many, their numbers in ``seen``."""
-    y, weight, x = spectrum
-    weigh(y, weight, x, sums.flux_rows, sums.weight_rows)
-    project(sums.flux_rows, templates.basis, sums.projected)
-    project(sums.weight_rows, templates.squared_basis, sums.squared_projected)
-    expand(sums.projected, templates.loadings, sums.b)
-    expand(sums.squared_projected, templates.squared_loadings, sums.a)
-    first_scores(sums.b, sums.a, scores.first)
-    size, ready = smallest(scores.first, scores.done, max(_FIRST, len(scores.best)), scores.seen), 0
-    while size > ready:
-        for t in range(ready, size):
-            i = scores.seen[t]
-            scores.pixel[i] = _pixel_score(i, spectrum, templates, sums)
-        ready = size
-        limit = limit_of(scores.first, scores.pixel, scores.seen[:size], scores.best)
-        size = not_above(scores.first, scores.done, limit, scores.seen, size)
-    for i in range(len(templates.odd)):
-        if templates.odd[i] and not scores.done[i]:
-            scores.pixel[i] = _pixel_score(i, spectrum, templates, sums)
-            scores.seen[size] = i
-            size += 1
-    return size
-
-
-@njit(nogil=True, cache=True)
-def _pixel_score(i, spectrum, templates, sums):
-    """Chi^2 of a template on all pixels, to float32."""
-    b, a, order = sums.b[:, i], sums.a[:, i], templates.order
-    start = solve((b[0], b[1], b[2]), (a[0], a[1], a[2], a[3], a[4]), order)
-    chi2, slopes, squares = residual_sums(spectrum.y, spectrum.weight, spectrum.x, templates.flux[i], start)
-    step = solve(slopes, squares, order)
-    return chi2 - (slopes[0] * step[0] + slopes[1] * step[1] + slopes[2] * step[2])
-
-
-@njit(nogil=True, cache=True)
-def _in_float64(spectrum, place, templates, candidates, n_seen, scores):
-    """Fit the templates that matter in float64; return how many, their numbers in ``seen``."""
-    y, weight = spectrum.y, spectrum.weight
-    scores.done[:] = True
-    for i in scores.seen[:n_seen]:
-        scores.done[i] = False
-    size, ready = smallest(scores.pixel, scores.done, candidates, scores.seen), 0
-    while size > ready:
-        for t in range(ready, size):
-            i = scores.seen[t]
-            template = templates.flux[i]
-            scores.chi2[i] = chi2_of(y, weight, place, template, fit(y, weight, place, template, templates.order))
-        ready = size
-        limit = limit_of(scores.pixel, scores.chi2, scores.seen[:size], scores.best)
-        size = not_above(scores.pixel, scores.done, limit, scores.seen, size)
-    return size
 
 
 @njit(nogil=True, cache=True)

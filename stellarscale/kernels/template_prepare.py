@@ -6,18 +6,19 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import uniform_filter1d
 
 # Length of the two bases. Squares of spectra need more vectors than the spectra: they hold products of pairs.
 RANK = 24
-SQUARED_RANK = 40
+SQUARED_RANK = 48
+# Bins of pixels for what the bases leave out.
+N_BINS = 32
 _ORDERS = (0, 1, 2)
 _SUBSPACE_ROUNDS = 3
-_SMOOTH_PIXELS = 64
-# A template whose rest has a peak this many times its rms, or an rms this many times the usual, has features that
-# the basis does not know: the first look could be wrong about it in a way that it is about no other.
-_ODD_PEAK = 10.0
-_ODD_RMS = 4.0
+# What sums over pixels that differ much in weight may miss: of errors, in standard deviations; of squares, in means.
+_SLACK_SIGMAS = 2.0
+_REST_TIMES = 5.0
+# Where a scaled template is fainter, errors relative to it say nothing.
+_FAINT = 0.03
 
 
 class Templates(NamedTuple):
@@ -34,11 +35,15 @@ class Templates(NamedTuple):
     basis, loadings : ndarray of float32, shapes (r, n_pix) and (r, n_ref)
         Their product is close to the scaled flux.
     squared_basis, squared_loadings : ndarray of float32, shapes (r2, n_pix) and (r2, n_ref)
-        Their product is close to the square of the product of the others, plus the smooth square of what that product
-        leaves out: noise of a template makes its chi^2 larger by so much, while its products with template and
-        spectrum cancel, so that they may be missing, but only from both.
-    odd : ndarray of bool, shape (n_ref,)
-        Templates that the basis represents badly; the first look may not drop them.
+        Their product is close to the square of the product of the others: the same spectra, so that what the basis
+        leaves out is missing from both.
+    rest, off : ndarray of float32, shape (N_BINS, n_ref)
+        Means in bins of pixels, relative to the square of the template: the square of what the basis leaves out, and
+        the error of the product that stands for the square.
+    edges : ndarray of int64, shape (N_BINS + 1,)
+        First pixel of each bin.
+    off_slack, rest_slack : ndarray of float32, shape (n_ref,)
+        What the means in bins may miss of both where a few pixels have most of the weight, for one such pixel.
     """
 
     flux: NDArray[np.float32]
@@ -48,7 +53,11 @@ class Templates(NamedTuple):
     loadings: NDArray[np.float32]
     squared_basis: NDArray[np.float32]
     squared_loadings: NDArray[np.float32]
-    odd: NDArray[np.bool_]
+    rest: NDArray[np.float32]
+    off: NDArray[np.float32]
+    edges: NDArray[np.int64]
+    off_slack: NDArray[np.float32]
+    rest_slack: NDArray[np.float32]
 
 
 def prepare(flux: ArrayLike, *, order: int) -> Templates:
@@ -82,9 +91,33 @@ def prepare(flux: ArrayLike, *, order: int) -> Templates:
     scaled = np.ascontiguousarray(spectra / scale[:, None], dtype=np.float32)
     basis, loadings = _compressed(scaled, RANK)
     near = loadings.T @ basis
-    rest = scaled - near
-    squares = near * near + uniform_filter1d(rest * rest, _SMOOTH_PIXELS, axis=1)
-    return Templates(scaled, scale, int(order), basis, loadings, *_compressed(squares, SQUARED_RANK), _odd(rest))
+    squares = near * near
+    squared_basis, squared_loadings = _compressed(squares, SQUARED_RANK)
+    edges = np.linspace(0, scaled.shape[1], N_BINS + 1).astype(np.int64)
+    level = np.maximum(squares, _FAINT**2)
+    off = (squared_loadings.T @ squared_basis - squares) / level
+    rest = (scaled - near) ** 2 / level
+    return Templates(
+        scaled,
+        scale,
+        int(order),
+        basis,
+        loadings,
+        squared_basis,
+        squared_loadings,
+        _bin_means(rest, edges),
+        _bin_means(off, edges),
+        edges,
+        (_SLACK_SIGMAS * np.sqrt(np.mean(off * off, axis=1))).astype(np.float32),
+        (_REST_TIMES * np.mean(rest, axis=1)).astype(np.float32),
+    )
+
+
+def _bin_means(values: NDArray[np.float32], edges: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Means over bins of columns, zero in empty ones; bins by rows."""
+    total = np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, axis=1, dtype=np.float64)], axis=1)
+    means = np.diff(total[:, edges], axis=1) / np.maximum(np.diff(edges), 1)
+    return np.ascontiguousarray(means.T, dtype=np.float32)
 
 
 def _compressed(matrix: NDArray[np.float32], rank: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -101,8 +134,3 @@ def _compressed(matrix: NDArray[np.float32], rank: int) -> tuple[NDArray[np.floa
     loadings = np.zeros((rank, len(matrix)), dtype=np.float32)
     basis[:small], loadings[:small] = vectors.T, start.T
     return basis, loadings
-
-
-def _odd(rest: NDArray[np.float32]) -> NDArray[np.bool_]:
-    rms = np.sqrt(np.mean(rest * rest, axis=1))
-    return (np.abs(rest).max(axis=1) > _ODD_PEAK * rms) | (rms > _ODD_RMS * np.median(rms))

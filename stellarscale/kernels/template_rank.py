@@ -1,6 +1,7 @@
 """Two cheap scores of templates in float32, each close to chi^2 with the polynomial profiled out; neither decides.
 
-- From a short basis of the templates, for all of them: the moments of the fit are small matrix products.
+- From a short basis of the templates, for all of them: the moments of the fit are small matrix products. With it
+  goes a lower bound of chi^2.
 - On all pixels, from the residuals of the polynomial that the basis gave, and a step from there to the best one.
   Residuals do not cancel, so float32 is good to a few parts in 10^6 at any signal-to-noise, where ``F - b' A^-1 b``
   is not.
@@ -17,6 +18,7 @@ SUMS = {"reassoc", "contract", "nsz", "arcp"}
 _CHUNK = 512
 _SINGULAR = np.float32(1e-5)
 _TINY = np.float32(1e-30)
+_SIGMAS = 5.0
 
 
 @njit(nogil=True, cache=True, fastmath=SUMS)
@@ -77,11 +79,13 @@ def expand(rows, loadings, out):
 
 
 @njit(nogil=True, cache=True, fastmath=SUMS)
-def first_scores(b, a, score):
-    """Chi^2 less that of no model, ``-b' A^-1 b``, by LDL' of the 3 x 3 moments; terms without support left out.
+def first_scores(total, b, a, score):
+    """Chi^2 by the basis, ``total - b' A^-1 b``, by LDL' of the 3 x 3 moments; terms without support left out.
 
     Parameters
     ----------
+    total : float32
+        Sum of ``w y^2``.
     b, a : ndarray, shapes (3, n_ref) and (5, n_ref)
         Sums of ``w y T x^j`` and ``w T^2 x^m``; zero above the order.
     score : ndarray, shape (n_ref,)
@@ -102,7 +106,50 @@ def first_scores(b, a, score):
         z0 = b[0, i]
         z1 = b[1, i] - l1 * z0
         z2 = b[2, i] - l2 * z0 - l3 * z1
-        score[i] = -(z0 * z0 * i0 + z1 * z1 * i1 + z2 * z2 * i2)
+        score[i] = total - (z0 * z0 * i0 + z1 * z1 * i1 + z2 * z2 * i2)
+
+
+@njit(nogil=True, cache=True, fastmath=SUMS)
+def bin_power(y, weight, edges, row):
+    """Sums of ``w y^2`` over bins: what a relative error of the model weighs there.
+
+    Returns their sum, and the root of the sum of the squares of ``w y^2``: equal if one pixel has all the weight.
+    """
+    whole = square = 0.0
+    for b in range(len(row)):
+        total = np.float32(0)
+        for pixel in range(edges[b], edges[b + 1]):
+            value = weight[pixel] * y[pixel] * y[pixel]
+            total += value
+            square += np.float64(value) * np.float64(value)
+        row[b] = total
+        whole += np.float64(total)
+    return whole, np.sqrt(square)
+
+
+@njit(nogil=True, cache=True, fastmath=SUMS)
+def lower_bounds(score, left_out, allowance, n_pix, bound):
+    """What chi^2 on all pixels is at least, for every template.
+
+    Chi^2 is that by the basis, R, plus d, the weighted square of what the basis leaves out of the template, less twice
+    the product of that with the residuals. The product with noise has the standard deviation sqrt(d): five times as
+    much is allowed. The product with a signal that the basis leaves out of the spectrum is at most the root of
+    d times the square of the signal (Cauchy and Schwarz), and that square is at most R less the number of pixels.
+
+    Parameters
+    ----------
+    score, left_out, allowance : ndarray, shape (n_ref,)
+        R, d, and how far R may be off.
+    n_pix : int
+        Pixels with weight.
+    bound : ndarray, shape (n_ref,)
+        Filled.
+    """
+    zero, sigmas = np.float32(0), np.float32(_SIGMAS)
+    for i in range(len(score)):
+        reach = np.sqrt(max(score[i] + allowance[i] - np.float32(n_pix), zero)) + sigmas
+        part = min(np.sqrt(max(left_out[i], zero)), reach)
+        bound[i] = score[i] + part * part - np.float32(2) * part * reach - allowance[i]
 
 
 @njit(nogil=True, cache=True, fastmath=SUMS)

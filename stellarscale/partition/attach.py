@@ -1,10 +1,10 @@
-"""Columns of another catalogue for rows that share a key with it, and errors from the signal to noise."""
+"""Columns of another catalogue for rows that share a key with it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from stellarscale.errors import SchemaError
 from stellarscale.kernels.sphere import separation_arcsec
 from stellarscale.partition.features import floats
-from stellarscale.schema import ProductSchema, arrow_field
 
 
 @dataclass(frozen=True)
@@ -129,67 +128,3 @@ def _codes(keys: pa.ChunkedArray, known: pa.Array) -> NDArray[np.int64]:
     """Place of each key among the known ones, -1 for null and for others."""
     places = pc.index_in(keys, value_set=known, skip_nulls=True)
     return pc.fill_null(places.cast(pa.int64()), -1).to_numpy()
-
-
-class SnrErrors(Protocol):
-    """Errors of labels by signal to noise, e.g. from stars that were observed repeatedly."""
-
-    def errors(self, snr: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Standard errors, shape (n, n_labels), at signal to noise (n,)."""
-
-
-@dataclass(frozen=True)
-class ErrorsConfig:
-    """Which labels get errors, in the order of the model's, and from which column of signal to noise."""
-
-    labels: tuple[str, ...]
-    snr: str
-    product: ProductSchema
-
-
-def add_errors(table: pa.Table, model: SnrErrors, config: ErrorsConfig) -> pa.Table:
-    """Put the standard error of each label behind it, as ``<label>_err``; null without a label or signal to noise.
-
-    Raises
-    ------
-    SchemaError
-        If a column is missing, has an error already, or the product schema does not describe the error.
-    ValueError
-        If the model gives another number of errors than there are labels.
-    """
-    schema = errors_schema(table.schema, config)
-    snr = floats(table, config.snr)
-    known = np.isfinite(snr)
-    errors = np.full((table.num_rows, len(config.labels)), np.nan)
-    found = np.asarray(model.errors(snr[known]), dtype=np.float64)
-    if found.shape != (int(known.sum()), len(config.labels)):
-        raise ValueError(f"the model gives errors of shape {found.shape} for labels {', '.join(config.labels)}")
-    errors[known] = found
-    made = {}
-    for number, label in enumerate(config.labels):
-        values = np.where(np.isfinite(floats(table, label)), errors[:, number], np.nan)
-        made[f"{label}_err"] = pa.array(values, from_pandas=True).cast(schema.field(f"{label}_err").type)
-    columns = [made[name] if name in made else table[name] for name in schema.names]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def errors_schema(schema: pa.Schema, config: ErrorsConfig) -> pa.Schema:
-    """Schema of :func:`add_errors`; raises as it does."""
-    names = [f"{label}_err" for label in config.labels]
-    missing = sorted({*config.labels, config.snr} - set(schema.names))
-    if missing:
-        raise SchemaError(
-            "columns that errors depend on are missing", seen=", ".join(schema.names), needed=", ".join(missing)
-        )
-    taken = sorted(set(names) & set(schema.names))
-    if taken:
-        raise SchemaError("the labels have errors already", seen=", ".join(taken))
-    unknown = sorted(set(names) - set(config.product.columns))
-    if unknown:
-        raise SchemaError("the product schema does not describe an error", seen=", ".join(unknown))
-    fields = []
-    for field in schema:
-        fields.append(field)
-        if field.name in config.labels:
-            fields.append(arrow_field(f"{field.name}_err", config.product.columns[f"{field.name}_err"]))
-    return pa.schema(fields, metadata=schema.metadata)

@@ -74,7 +74,7 @@ def run(
         catalogs, steps = import_catalogs(on, job)
         references = _references(on, job, catalogs, steps)
         if job.leave_one_out:
-            steps.append(leave_one_out(job, references))
+            steps.append(leave_one_out(job, references, update=on.update))
         catalog = _match(on, job, catalogs[job.spectra], references, subset, steps)
         for number, attach in enumerate(job.attach):
             steps.append(attach_catalog(on, catalog, catalogs[attach.catalog], out / f"attached_{number}", attach))

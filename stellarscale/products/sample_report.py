@@ -13,6 +13,7 @@ from stellarscale.kernels.label_transfer import LabelOffset
 from stellarscale.kernels.stats import robust_sigma
 from stellarscale.models.label_network import Session
 from stellarscale.partition.features import floats
+from stellarscale.products.residuals import residual_numbers, residual_table
 from stellarscale.products.sample_cleaning import CleanedSample
 from stellarscale.products.sample_labels import offsets_table
 from stellarscale.products.sample_selection import SampleResult
@@ -111,13 +112,14 @@ def _cleaning(sample: pa.Table, cleaned: CleanedSample, wave_aa: NDArray[np.floa
         html.append(picture(plot_clusterings(wave_aa, cleaned.examples), "Clustered spectra", text, DPI))
     html += _sessions(cleaned.sessions, labels)
     html.append("<h3>Each spectrum matched against those of the other stars</h3>")
-    html.append(_sigma_table(derived - final))
+    left_out = residual_numbers(LABELS, derived - final)
+    html.append(residual_table(left_out, dict(zip(LABELS, UNITS, strict=True))))
     text = "Lines lead from the labels to what the matching of the other stars gives."
     html.append(picture(plot_leave_one_out(final, derived), "Leave-one-out", text, DPI))
     numbers = {
         "fates": cleaned.counts,
         "references": references,
-        "leave_one_out": _sigmas(derived - final),
+        "leave_one_out": left_out,
         "sessions": [_session_numbers(session, labels) for session in cleaned.sessions],
     }
     return ExtraSection("cleaning", "The empirical sample: cleaning", "\n".join(html), numbers=numbers)
@@ -153,20 +155,3 @@ def _session_numbers(session: Session, labels: NDArray[np.float64]) -> dict[str,
         "dropped": int(session.outlier.sum()),
         "sigma": [float(robust_sigma(column)) for column in residual.T],
     }
-
-
-def _sigmas(residual: NDArray[np.float64]) -> dict[str, dict[str, float]]:
-    residual = residual[np.isfinite(residual).all(axis=1)]
-    return {
-        name: {"n": len(column), "bias": float(np.median(column)), "robust_sigma": float(robust_sigma(column))}
-        for name, column in zip(LABELS, residual.T, strict=True)
-        if len(column)
-    }
-
-
-def _sigma_table(residual: NDArray[np.float64]) -> str:
-    rows = [
-        [name, count(figures["n"]), short(figures["bias"]), short(figures["robust_sigma"])]
-        for name, figures in _sigmas(residual).items()
-    ]
-    return table(["label<", "spectra", "median", "robust σ"], rows)

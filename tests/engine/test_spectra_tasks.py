@@ -32,7 +32,8 @@ from stellarscale.errors import InputError, SchemaError
 from stellarscale.flags import Flag
 from stellarscale.kernels.healpix import pixel_of
 from stellarscale.kernels.wavelength import WaveGrid
-from stellarscale.partition.attach import AttachConfig, ErrorsConfig, KeyColumns
+from stellarscale.partition.attach import AttachConfig, KeyColumns
+from stellarscale.partition.label_errors import ErrorsConfig
 from stellarscale.partition.spectra import spectrum_array, spectrum_field
 from stellarscale.partition.spectra_match import SpectraMatchConfig, match_partition
 from stellarscale.schema import load_product
@@ -216,7 +217,7 @@ def test_errors_are_added_to_a_matched_catalogue(root, file, tmp_path):
     for pixel in open_stored(root).pixels:
         match_spectra_pixel(SpectraTask(root, tmp_path / "raw", CONFIG, file), pixel)
     stored, _ = write_mock(tmp_path / "catalogue", written(tmp_path / "raw", root), max_rows=300)
-    task = ErrorsTask(stored.root, tmp_path / "out", Model(), ErrorsConfig(SETTINGS.labels, "snr_i", CONFIG.product))
+    task = ErrorsTask(stored.root, tmp_path / "out", ErrorsConfig(SETTINGS.labels, "snr_i", CONFIG.product, (Model(),)))
     records = [errors_pixel(task, pixel) for pixel in stored.pixels]
     assert sum(record["rows_out"] for record in records) == N
     result = written(tmp_path / "out", stored.root)

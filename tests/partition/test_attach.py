@@ -1,4 +1,4 @@
-"""Columns attached by key, and errors by signal to noise."""
+"""Columns attached by key."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import pytest
 from stellarscale.errors import SchemaError
 from stellarscale.partition.attach import (
     AttachConfig,
-    ErrorsConfig,
     KeyColumns,
-    add_errors,
     attach_columns,
     attached_schema,
 )
-from stellarscale.schema import load_product
 
 CONFIG = AttachConfig(KeyColumns("obsid"), KeyColumns("obsid"), {"source_id": "source_id", "class": "subclass"}, 10.0)
 LEFT = pa.table({"obsid": [5, 3, None, 9, 3, 7], "ra": [10.0] * 6, "dec": [20.0] * 6, "teff": [1, 2, 3, 4, 5, 6]})
@@ -86,40 +83,3 @@ def test_columns_that_do_not_fit_are_named():
         attach_columns(LEFT.append_column("class", pa.array([""] * 6)), right(), CONFIG)
     with pytest.raises(SchemaError, match="cannot be equal"):
         attach_columns(LEFT, right(obsid=["3", "9", "5", "3", None]), CONFIG)
-
-
-class Falling:
-    """Errors that fall with the signal to noise."""
-
-    def errors(self, snr):
-        assert np.isfinite(snr).all()
-        return np.stack([1000.0 / snr, 1.0 / snr, 2.0 / snr], axis=1)
-
-
-ERRORS = ErrorsConfig(("teff", "logg", "m_h"), "snr_i", load_product("laspm"))
-LABELS = pa.table(
-    {
-        "teff": pa.array([3000.0, None, 3500.0], pa.float32()),
-        "logg": [5.0, 4.9, 4.8],
-        "m_h": [0.0, 0.1, 0.2],
-        "snr_i": [10.0, 20.0, None],
-    }
-)
-
-
-def test_errors_stand_behind_their_labels():
-    table = add_errors(LABELS, Falling(), ERRORS)
-    assert table.column_names == ["teff", "teff_err", "logg", "logg_err", "m_h", "m_h_err", "snr_i"]
-    assert table["teff_err"].to_pylist() == [100.0, None, None]
-    assert table["logg_err"].to_pylist() == pytest.approx([0.1, 0.05, None])
-    assert table.schema.field("teff_err").metadata[b"unit"] == b"K"
-    assert add_errors(LABELS.slice(0, 0), Falling(), ERRORS).schema.equals(table.schema)
-
-
-def test_errors_that_do_not_fit_are_refused():
-    with pytest.raises(SchemaError, match="Needed: snr_i"):
-        add_errors(LABELS.drop(["snr_i"]), Falling(), ERRORS)
-    with pytest.raises(SchemaError, match="errors already"):
-        add_errors(add_errors(LABELS, Falling(), ERRORS), Falling(), ERRORS)
-    with pytest.raises(ValueError, match=r"shape \(2, 3\) for labels teff, logg"):
-        add_errors(LABELS, Falling(), ErrorsConfig(("teff", "logg"), "snr_i", ERRORS.product))

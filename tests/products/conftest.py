@@ -1,10 +1,11 @@
-"""A small mock sky and the demo job on it, made once."""
+"""A small mock sky with the demo job on it, and a finished run on mock spectra of M stars, each made once."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from reference.mock_m_sky import MRun, run_m_sky, write_m_sky
 
 from stellarscale.config import load_job
 from stellarscale.simulate import simulate_sky
@@ -34,3 +35,10 @@ def small_job(mock_sky):
         return load_job("demo", [f"data={mock_sky}", f"out={out}", *SMALL, *overrides])
 
     return make
+
+
+@pytest.fixture(scope="session")
+def m_run(tmp_path_factory) -> MRun:
+    """The shipped job of the M stars, finished on a small mock survey. Read it, do not change it."""
+    root = tmp_path_factory.mktemp("m_stars")
+    return run_m_sky(write_m_sky(root / "sky"), root / "run")
