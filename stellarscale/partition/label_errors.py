@@ -28,7 +28,7 @@ class ErrorsConfig:
     Attributes
     ----------
     labels : tuple of str
-        In the order of the models' errors.
+        In the order of the models' errors; without any, tables stay as they are.
     snr : str
         Column of the signal to noise.
     product : ProductSchema
@@ -63,6 +63,8 @@ def add_errors(table: pa.Table, config: ErrorsConfig) -> pa.Table:
         If a model gives another number of errors than there are labels.
     """
     schema = errors_schema(table.schema, config)
+    if not config.labels:
+        return table
     precision = _precision(table, config)
     total = precision if config.accuracy is None else np.hypot(precision, np.asarray(config.accuracy))
     made = {}
@@ -94,6 +96,8 @@ def _precision(table: pa.Table, config: ErrorsConfig) -> NDArray[np.float64]:
 
 def errors_schema(schema: pa.Schema, config: ErrorsConfig) -> pa.Schema:
     """Schema of :func:`add_errors`; raises as it does."""
+    if not config.labels:
+        return schema
     if len(config.models) != (1 if config.split is None else 2):
         raise ValueError(f"{len(config.models)} models for {1 if config.split is None else 2} kinds of stars")
     names = [name for label in config.labels for name in config.columns(label)]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stellarscale.errors import InputError
 from stellarscale.kernels.wavelength import WaveGrid
+from stellarscale.partition.refinement import label_refinement
 from stellarscale.settings.spectra_matching import EdgeRule, SpectraMatching
 
 if TYPE_CHECKING:
@@ -69,8 +70,6 @@ def prepare_references(
     labels: NDArray[np.float64],
     grid: WaveGrid,
     config: SpectraMatching,
-    *,
-    refine: Refiner | None = None,
 ) -> References:
     """Cut references to the compared wavelengths, leave out duplicates, find the edge of the grid.
 
@@ -87,14 +86,13 @@ def prepare_references(
         Of the spectra.
     config : SpectraMatching
         Windows, polynomial, edge rule.
-    refine : callable, optional
-        Passed on.
 
     Raises
     ------
     InputError
         If there is no reference, the grid does not cover a window, a label or a weighted flux is not finite, a
-        spectrum is not positive, or more of one is without information than ``config.masked_max``. Rows are named.
+        spectrum is not positive, or more of one is without information than ``config.masked_max``: rows are named. If
+        labels are to be refined and the references cannot serve.
     """
     inside, window = _compared(grid, config)
     span = WaveGrid(grid.start_dex + grid.step_dex * inside.start, grid.step_dex, inside.stop - inside.start)
@@ -129,7 +127,7 @@ def prepare_references(
         edges(labels, config.labels, config.edge),
         duplicates,
         filled,
-        refine,
+        label_refinement(cut, labels, config),
     )
 
 

@@ -19,7 +19,8 @@ from stellarscale.catalog.reader import open_stored, read_columns
 from stellarscale.catalog.spectra_fits import LabelledSpectra, read_spectra_fits, write_spectra_fits
 from stellarscale.config import digest_of
 from stellarscale.engine.ledger import fingerprint, open_ledger, write_json
-from stellarscale.engine.sample_tasks import SampleTask, sample_pixel, sample_schema
+from stellarscale.engine.sample_tasks import SampleTask, rejects_file, sample_pixel, sample_schema
+from stellarscale.errors import InputError
 from stellarscale.kernels.recalibrate import ModelGrid
 from stellarscale.kernels.wavelength import WaveGrid
 from stellarscale.partition.features import floats
@@ -186,7 +187,8 @@ def _selected(selection: SampleSelection, paths: _Paths) -> tuple[pa.Table, Samp
     rows = read_columns(stored, names)
     excluded = read_exclusions(selection.exclusions, rows.schema.field(selection.cuts.star).type)
     result = select_sample(rows, selection, excluded=excluded)
-    files = sorted(paths.rejects.glob("*.parquet"))
+    # Partition by partition: an earlier run on other partitions may have left files beside these.
+    files = [rejects_file(paths.rejects, pixel) for pixel in open_stored(paths.matched).pixels]
     none = rejects_table(rows.slice(0, 0), selection, pa.array([], pa.string()))
     early = pa.concat_tables([none, *(pq.read_table(file).cast(none.schema) for file in files)])
     return rows, result, early
@@ -194,7 +196,17 @@ def _selected(selection: SampleSelection, paths: _Paths) -> tuple[pa.Table, Samp
 
 def _with_spectra(result: SampleResult, selection: SampleSelection, paths: _Paths) -> tuple[pa.Table, pa.Table]:
     """The sample without the spectra that the catalogue lacks, and the record of these."""
-    gone = pa.array(missing_spectra(paths.spectra, selection.cuts.id, result.sample[selection.cuts.id]))
+    ids = result.sample[selection.cuts.id]
+    missing = missing_spectra(paths.spectra, selection.cuts.id, ids)
+    if missing.all():
+        raise InputError(
+            "no spectrum of the sample is in the catalogue of spectra",
+            where=f"{paths.spectra}, column {selection.cuts.id}",
+            seen=", ".join(str(value) for value in ids[:3].to_pylist()) + ", ... in the sample",
+            needed="the spectra that the primary catalogue lists",
+            cause="spectra of another data release, or another part of them",
+        )
+    gone = pa.array(missing)
     return result.sample.filter(pc.invert(gone)), _lost(result.sample.filter(gone), NO_SPECTRUM, selection)
 
 
@@ -240,12 +252,17 @@ def _models(settings: EmpiricalSample, recalibration: Recalibration, grid: WaveG
 def _write(paths: _Paths, sample: pa.Table, cleaned: CleanedSample, grid: WaveGrid, about: dict[str, Any]) -> int:
     """Both FITS products: the whole sample, and the reference grid."""
     table = sample.take(pa.array(cleaned.rows))
+    for label in LABELS:
+        column = table.schema.get_field_index(label)
+        field = table.schema.field(label).with_metadata(field_metadata(_unit(label), "", f"{label} of the star"))
+        table = table.set_column(column, field, table[label])
     for place, label in enumerate(LABELS):
         field = pa.field(f"{label}_left_out", pa.float32(), metadata=_left_out(label))
         values = cleaned.derived[:, place].astype(np.float32)
         table = table.append_column(field, pa.array(values, mask=np.isnan(values)))
     everything = LabelledSpectra(cleaned.flux, cleaned.ivar, grid, table)
-    provenance = {"CONFIG": digest_of(about)[:32]}
+    # Of the settings alone: the inputs are told by place and time, and equal ones must give equal files.
+    provenance = {"CONFIG": digest_of(about["settings"])[:32]}
     write_spectra_fits(paths.out / SAMPLE, everything, provenance)
     chosen = cleaned.reference
     references = LabelledSpectra(cleaned.flux[chosen], cleaned.ivar[chosen], grid, table.filter(pa.array(chosen)))
@@ -253,9 +270,12 @@ def _write(paths: _Paths, sample: pa.Table, cleaned: CleanedSample, grid: WaveGr
     return table.num_rows
 
 
+def _unit(label: str) -> str:
+    return "K" if label == "teff" else ""
+
+
 def _left_out(label: str) -> dict[bytes, bytes]:
-    unit = "K" if label == "teff" else ""
-    return field_metadata(unit, "", f"{label} by matching the spectrum against those of the other stars")
+    return field_metadata(_unit(label), "", f"{label} by matching the spectrum against those of the other stars")
 
 
 def _write_parquet(path: Path, table: pa.Table) -> None:

@@ -23,11 +23,11 @@ from stellarscale.engine.spectra_tasks import (
     match_spectra_pixel,
 )
 from stellarscale.errors import InputError
-from stellarscale.partition.attach import ErrorsConfig, errors_schema
+from stellarscale.partition.label_errors import ErrorsConfig, errors_schema
 from stellarscale.partition.spectra_match import SpectraMatchConfig
 from stellarscale.products.attaching import attach_catalog
 from stellarscale.products.empirical_sample import build_sample
-from stellarscale.products.external import match_externals
+from stellarscale.products.external import check_externals, match_externals
 from stellarscale.products.inputs import export_files, import_catalogs, input_files, run_directory
 from stellarscale.products.leave_one_out import leave_one_out
 from stellarscale.products.library import build_library
@@ -73,13 +73,13 @@ def run(
     with session(cluster, update=update or fresh) as on:
         catalogs, steps = import_catalogs(on, job)
         references = _references(on, job, catalogs, steps)
-        if job.leave_one_out:
-            steps.append(leave_one_out(job, references, update=on.update))
+        left_out = leave_one_out(job, references, update=on.update) if job.leave_one_out else None
+        steps += [left_out] if left_out else []
         catalog = _match(on, job, catalogs[job.spectra], references, subset, steps)
         for number, attach in enumerate(job.attach):
             steps.append(attach_catalog(on, catalog, catalogs[attach.catalog], out / f"attached_{number}", attach))
             catalog = out / f"attached_{number}"
-        catalog = _errors(on, job, catalog, steps)
+        catalog = _finish(on, job, catalog, left_out, steps)
         match_externals(on, job, catalog=catalog, others=catalogs, steps=steps)
     write_text(out / "job.json", job.model_dump_json(indent=1))
     write_json(ledger.out / "steps.json", steps)
@@ -119,6 +119,7 @@ def plan(job: LaspmJob, subset: str | None = None) -> Summary:
         if not Path(file).exists():
             raise InputError("a file of the job does not exist", where=where, seen=Path(file).absolute())
     check_truth(job)
+    check_externals(job)
     given = job.references
     source = "the empirical sample" if given.sample else "the library" if given.library else str(given.file)
     return {
@@ -197,23 +198,24 @@ def _kept_roles(extra: dict[str, str], names: list[str]) -> dict[str, str]:
     return {key: value for key, value in extra.items() if key not in roles or value in names}
 
 
-def _errors(on: Session, job: LaspmJob, source: Path, steps: list[Summary]) -> Path:
-    """The value-added catalogue: errors, calibrated on stars that were observed repeatedly, for every label."""
+def _finish(on: Session, job: LaspmJob, source: Path, left_out: Summary | None, steps: list[Summary]) -> Path:
+    """The value-added catalogue: with errors, where the job wants them."""
     stored, out = open_stored(source), run_directory(job) / job.output.name
-    model, digest = calibrate_errors(job, source)
-    snr, _ = job.errors_by
-    labels = job.matching.labels if job.errors is not None else ()
-    config = ErrorsConfig(labels, snr or "", load_product(job.product))
+    config = ErrorsConfig((), "", load_product(job.product), ())
+    about: Summary = {}
+    if job.errors is not None:
+        config = calibrate_errors(job, source, left_out["numbers"] if left_out else None)
+        about = json.loads((run_directory(job) / "errors" / "models.json").read_text()) | {"accuracy": config.accuracy}
     mapped = Mapped(
         step="errors",
         source=source,
         out=out,
         schema=errors_schema(stored.schema, config),
         properties=inherited(stored.properties, job.output.name, job_digest=digest_of(job), product=job.product),
-        settings={"errors": digest},
+        settings={"errors": job.errors.model_dump(mode="json") if job.errors else None, "measured": digest_of(about)},
     )
-    done = map_catalog(on, partial(errors_pixel, ErrorsTask(source, out, model, config)), mapped)
-    steps.append({**done, "name": "errors"})
+    done = map_catalog(on, partial(errors_pixel, ErrorsTask(source, out, config)), mapped)
+    steps.append({**done, "name": "errors" if job.errors else "catalogue"})
     return out
 
 

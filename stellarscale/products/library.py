@@ -58,7 +58,7 @@ def build_library(on: Session, job: LaspmJob, catalogs: dict[str, Path], steps: 
                 seen=", ".join(str(value) for value in labels[library.id][:3].to_pylist()),
                 needed="the names of spectra: " + _some_ids(source),
             )
-        written = _write(source, chosen, library, out, {"CONFIG": digest_of(about)[:32]})
+        written = _write(source, chosen, library, out, {"CONFIG": digest_of(about["settings"])[:32]})
     summary = {
         "step": "library",
         "name": "library of references",
@@ -92,9 +92,16 @@ def read_labels(file: Path, library: Library) -> pa.Table:
     columns = {library.id: table[library.id].cast(pa.string())}
     columns |= {label: _numbers(table, column, file) for label, column in library.columns.items()}
     columns[STAR] = table[library.star or library.id].cast(pa.string())
-    ids = columns[library.id]
-    if len(pc.unique(ids)) < len(ids):
-        raise InputError("the table of labels has a spectrum twice", where=f"{file}, column {library.id}")
+    counted = pc.value_counts(columns[library.id].drop_null())
+    twice = counted.field("values").filter(pc.greater(counted.field("counts"), 1))
+    if len(twice):
+        seen = ", ".join(twice[:5].to_pylist())
+        raise InputError(
+            "the table of labels has a spectrum twice",
+            where=f"{file}, column {library.id}",
+            seen=seen,
+            needed="one row for each spectrum",
+        )
     return pa.table(columns)
 
 

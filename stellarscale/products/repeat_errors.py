@@ -96,9 +96,7 @@ def _model(rows: pa.Table, settings: RepeatSettings, labels: tuple[str, ...], sn
     return fit_repeats(*_arrays(rows, settings, labels, snr), names=labels, config=settings.config)
 
 
-def _accuracy(
-    settings: RepeatSettings, labels: tuple[str, ...], left_out: Numbers | None
-) -> tuple[float, ...] | None:
+def _accuracy(settings: RepeatSettings, labels: tuple[str, ...], left_out: Numbers | None) -> tuple[float, ...] | None:
     """What is added in quadrature for each label; None for nothing."""
     if settings.accuracy is None:
         return None
@@ -117,7 +115,7 @@ def _write(
     job: LaspmJob, rows: pa.Table, models: tuple[RepeatErrors, ...], settings: RepeatSettings, config: ErrorsConfig
 ) -> None:
     """The models as JSON, and the section of the report."""
-    names = ("all stars",)
+    names: tuple[str, ...] = ("all stars",)
     if settings.split is not None:
         column, limit = settings.split.column, settings.split.limit
         names = (f"{column} below {limit:g}", f"{column} from {limit:g}")

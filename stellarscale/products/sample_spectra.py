@@ -44,11 +44,18 @@ def missing_spectra(catalog: Path, column: str, ids: pa.ChunkedArray) -> NDArray
     ------
     SchemaError
         If the catalogue holds no spectra, or no such column.
+    InputError
+        If the ids are of another kind than the column.
     """
     stored = open_stored(catalog)
     grid_of(stored.schema)
     known = read_columns(stored, [column])[column]
-    return pc.invert(pc.is_in(ids.cast(known.type), value_set=known)).to_numpy(zero_copy_only=False)
+    try:
+        wanted = ids.cast(known.type)
+    except pa.ArrowException as error:
+        where = f"{catalog}, column {column}"
+        raise InputError("ids are of another kind than those of the spectra", where=where, seen=error) from error
+    return pc.invert(pc.is_in(wanted, value_set=known)).to_numpy(zero_copy_only=False)
 
 
 def copy_spectra(catalog: Path, column: str, ids: pa.ChunkedArray, folder: Path) -> SpectraOnDisk:

@@ -12,6 +12,7 @@ from stellarscale.settings.cleaning import SampleCleaning
 from stellarscale.settings.job import Job, MatchChain
 from stellarscale.settings.sample import SampleSelection
 from stellarscale.settings.spectra_matching import SpectraMatching
+from stellarscale.settings.spectral_errors import RepeatSettings
 
 UNITS = {"teff": "K", "subtype": ""}
 OTHER_UNIT = "dex"
@@ -100,6 +101,7 @@ class LaspmJob(Job):
     matching: SpectraMatching = SpectraMatching()
     leave_one_out: bool = Field(False, description="match the references against one another and report it")
     attach: tuple[Attach, ...] = ()
+    errors: RepeatSettings | None = Field(None, description="null: no errors, only spreads")
     output: LaspmOutput = LaspmOutput()
     report: LaspmReport = LaspmReport()
 

@@ -22,6 +22,21 @@ class RvRefinement(Frozen):
         return self
 
 
+class Refinement(Frozen):
+    """A regression of the labels on what sets a spectrum apart from the combination of its best references.
+
+    In leave-one-out on MILES with a free scale (``order: 0``) it takes the scatter of Teff, log g and [Fe/H] from
+    106 K, 0.296, 0.187 to 92 K, 0.223, 0.137. With ``order: 2`` it does not help Teff: leave that out of ``labels``.
+    """
+
+    labels: tuple[str, ...] = Field((), description="labels that are refined; all if empty")
+    components: int = Field(40, ge=1, description="principal components of the references")
+    whitening: float = Field(
+        0.3, ge=0, le=1, description="0: components count by their variance, 1: alike, in the distance of spectra"
+    )
+    length: float = Field(1.0, gt=0, description="over which labels change, in median distances of references")
+
+
 class EdgeRule(Frozen):
     """Which references are at the edge of the grid: with none beyond them, in the direction of some label.
 
@@ -71,6 +86,8 @@ class SpectraMatching(Frozen):
     edge: EdgeRule | None = Field(EdgeRule(), description="null: no spectrum is flagged EDGE_OF_GRID")
     refine_rv: RvRefinement | None = Field(None, description="null: the pipeline's velocity is kept as it is")
 
+    refinement: Refinement | None = Field(None, description="null: the weighted mean of the best references' labels")
+
     @model_validator(mode="after")
     def _makes_sense(self) -> SpectraMatching:
         for first, last in self.windows_aa:
@@ -80,6 +97,9 @@ class SpectraMatching(Frozen):
             raise ValueError(f"{self.k} references cannot be combined of {self.candidates} candidates")
         if self.edge is not None and not set(self.edge.bins) <= set(self.labels):
             raise ValueError(f"`edge.bins` names {', '.join(sorted(set(self.edge.bins) - set(self.labels)))}: no label")
+        if self.refinement is not None and not set(self.refinement.labels) <= set(self.labels):
+            strange = sorted(set(self.refinement.labels) - set(self.labels))
+            raise ValueError(f"`refinement.labels` names {', '.join(strange)}: no label")
         return self
 
     @property

@@ -255,7 +255,7 @@ def test_a_refinement_replaces_labels_but_not_spreads():
 
     table = observed(INSIDE)
     plain = match_partition(table, CONFIG, standard())
-    better = match_partition(table, CONFIG, prepared(refine=refine))
+    better = match_partition(table, CONFIG, replace(prepared(), refine=refine))
     assert (better["teff"][0].as_py(), better["logg"][0].as_py()) == (3111.0, 4.0)
     assert better["m_h"].equals(plain["m_h"])
     assert better["teff"][1] == plain["teff"][1]
