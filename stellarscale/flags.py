@@ -54,7 +54,9 @@ DESCRIPTIONS = {
     Flag.DUPLICATE_ID: "another row of the same survey carries the same id",
     Flag.BLEND: "the survey marks this source as blended or contaminated",
     Flag.OUT_OF_RANGE: "a value lay outside the range its schema allows and is null here",
-    Flag.NOT_POSITIVE_FLUX: "the median flux of the spectrum, or its weighted mean in the compared wavelengths, is not positive",
+    Flag.NOT_POSITIVE_FLUX: (
+        "the median flux of the spectrum, or its weighted mean in the compared wavelengths, is not positive"
+    ),
     Flag.MASKED_PIXELS: "more than half of the spectrum's pixels carry no information (masked, or no inverse variance)",
     Flag.HIGH_EXTINCTION: "E(B-V) is above the limit of the prediction cut",
     Flag.LOW_PARALLAX_SNR: "parallax over its error is below the limit of the prediction cut",

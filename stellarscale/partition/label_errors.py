@@ -13,6 +13,8 @@ from stellarscale.errors import SchemaError
 from stellarscale.partition.features import floats
 from stellarscale.schema import ProductSchema, arrow_field
 
+Floats = NDArray[np.float64]
+
 
 class SnrErrors(Protocol):
     """Errors of labels by signal to noise, e.g. from stars that were observed repeatedly."""
@@ -36,8 +38,9 @@ class ErrorsConfig:
         Precision of all spectra, or of those below and of those from the limit of ``split`` on.
     split : (str, float), optional
         Label and limit that tell two kinds of stars apart.
-    accuracy : tuple of float, optional
-        What repeats do not show, one number for each label: added in quadrature, the precision gets a column too.
+    accuracy : tuple of tuple of float, optional
+        What repeats do not show, for each model one number for each label: added in quadrature, the precision gets a
+        column too.
     """
 
     labels: tuple[str, ...]
@@ -45,7 +48,7 @@ class ErrorsConfig:
     product: ProductSchema
     models: tuple[SnrErrors, ...]
     split: tuple[str, float] | None = None
-    accuracy: tuple[float, ...] | None = None
+    accuracy: tuple[tuple[float, ...], ...] | None = None
 
     def columns(self, label: str) -> list[str]:
         """Columns that stand behind a label."""
@@ -65,8 +68,7 @@ def add_errors(table: pa.Table, config: ErrorsConfig) -> pa.Table:
     schema = errors_schema(table.schema, config)
     if not config.labels:
         return table
-    precision = _precision(table, config)
-    total = precision if config.accuracy is None else np.hypot(precision, np.asarray(config.accuracy))
+    precision, total = _measured(table, config)
     made = {}
     for number, label in enumerate(config.labels):
         known = np.isfinite(floats(table, label))
@@ -77,21 +79,23 @@ def add_errors(table: pa.Table, config: ErrorsConfig) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _precision(table: pa.Table, config: ErrorsConfig) -> NDArray[np.float64]:
-    """Scatter of repeats at the signal to noise of each row, (n, n_labels); NaN where that is not known."""
+def _measured(table: pa.Table, config: ErrorsConfig) -> tuple[Floats, Floats]:
+    """Precision at the signal to noise of each row, and with the accuracy; (n, n_labels), NaN where not known."""
     snr = floats(table, config.snr)
     kind = np.zeros(table.num_rows, dtype=np.int64)
     if config.split is not None:
         column, limit = config.split
         kind = (floats(table, column) >= limit).astype(np.int64)
-    result = np.full((table.num_rows, len(config.labels)), np.nan)
+    precision = np.full((table.num_rows, len(config.labels)), np.nan)
+    total = precision.copy()
     for number, model in enumerate(config.models):
         rows = np.flatnonzero(np.isfinite(snr) & (kind == number))
         found = np.asarray(model.errors(snr[rows]), dtype=np.float64)
         if found.shape != (len(rows), len(config.labels)):
             raise ValueError(f"the model gives errors of shape {found.shape} for labels {', '.join(config.labels)}")
-        result[rows] = found
-    return result
+        precision[rows] = found
+        total[rows] = found if config.accuracy is None else np.hypot(found, config.accuracy[number])
+    return precision, total
 
 
 def errors_schema(schema: pa.Schema, config: ErrorsConfig) -> pa.Schema:

@@ -73,13 +73,13 @@ def run(
     with session(cluster, update=update or fresh) as on:
         catalogs, steps = import_catalogs(on, job)
         references = _references(on, job, catalogs, steps)
-        left_out = leave_one_out(job, references, update=on.update) if job.leave_one_out else None
-        steps += [left_out] if left_out else []
+        if job.leave_one_out:
+            steps.append(leave_one_out(job, references, update=on.update))
         catalog = _match(on, job, catalogs[job.spectra], references, subset, steps)
         for number, attach in enumerate(job.attach):
             steps.append(attach_catalog(on, catalog, catalogs[attach.catalog], out / f"attached_{number}", attach))
             catalog = out / f"attached_{number}"
-        catalog = _finish(on, job, catalog, left_out, steps)
+        catalog = _finish(on, job, catalog, steps)
         match_externals(on, job, catalog=catalog, others=catalogs, steps=steps)
     write_text(out / "job.json", job.model_dump_json(indent=1))
     write_json(ledger.out / "steps.json", steps)
@@ -198,13 +198,13 @@ def _kept_roles(extra: dict[str, str], names: list[str]) -> dict[str, str]:
     return {key: value for key, value in extra.items() if key not in roles or value in names}
 
 
-def _finish(on: Session, job: LaspmJob, source: Path, left_out: Summary | None, steps: list[Summary]) -> Path:
+def _finish(on: Session, job: LaspmJob, source: Path, steps: list[Summary]) -> Path:
     """The value-added catalogue: with errors, where the job wants them."""
     stored, out = open_stored(source), run_directory(job) / job.output.name
     config = ErrorsConfig((), "", load_product(job.product), ())
     about: Summary = {}
     if job.errors is not None:
-        config = calibrate_errors(job, source, left_out["numbers"] if left_out else None)
+        config = calibrate_errors(job, source)
         about = json.loads((run_directory(job) / "errors" / "models.json").read_text()) | {"accuracy": config.accuracy}
     mapped = Mapped(
         step="errors",

@@ -29,6 +29,7 @@ from stellarscale.report.plots_style import DPI
 from stellarscale.settings.laspm import LaspmJob
 from stellarscale.settings.sample import LABELS
 
+TABLE = "labels.parquet"
 FOLDS = 10
 Floats = NDArray[np.float64]
 STARS = ("star", "source_id")
@@ -61,7 +62,7 @@ def leave_one_out(job: LaspmJob, file: ReferenceFile, *, update: bool) -> Summar
     plain, refined = _derived(job, references, spectra)
     methods = {"plain": plain} | ({"refined": refined} if refined is not None else {})
     final = plain if refined is None else refined
-    _write_table(job, references, final, out / "labels.parquet")
+    _write_table(job, references, final, out / TABLE)
     numbers = {name: residual_numbers(job.matching.labels, each - references.labels) for name, each in methods.items()}
     write_json(out / "sections.json", [asdict(_section(job, references, final, numbers))])
     summary = {
@@ -74,6 +75,12 @@ def leave_one_out(job: LaspmJob, file: ReferenceFile, *, update: bool) -> Summar
     }
     ledger.finish(summary)
     return summary
+
+
+def left_out_labels(job: LaspmJob) -> pa.Table | None:
+    """What the leave-one-out of a job wrote: the labels and ``<label>_left_out``; None where it has made none."""
+    path = run_directory(job) / "leave_one_out" / TABLE
+    return pq.read_table(path) if job.leave_one_out and path.is_file() else None
 
 
 def _derived(job: LaspmJob, references: References, spectra: LabelledSpectra) -> tuple[Floats, Floats | None]:

@@ -40,6 +40,7 @@ def build_library(on: Session, job: LaspmJob, catalogs: dict[str, Path], steps: 
     library = job.references.library
     assert library is not None, "the caller looked"
     source, file = catalogs[library.spectra], Path(library.labels).absolute()
+    labels = read_labels(file, library)  # before the step begins: a table that is mended must not look like another run
     about = {"settings": library.model_dump(mode="json"), "inputs": [fingerprint(source), fingerprint(file)]}
     out = run_directory(job) / "library"
     ledger = open_ledger(out, step="library", digest=digest_of("library", about), about=about, update=on.update)
@@ -47,7 +48,6 @@ def build_library(on: Session, job: LaspmJob, catalogs: dict[str, Path], steps: 
         steps.append({**ledger.finished, "resumed": True})
         return out / REFERENCES
     with ledger.working("library", 1):
-        labels = read_labels(file, library)
         complete = _complete(labels, library)
         there = pa.array(~missing_spectra(source, "spectrum_id", labels[library.id]))
         chosen = labels.filter(pc.and_(complete, there))
@@ -108,11 +108,11 @@ def read_labels(file: Path, library: Library) -> pa.Table:
 def _read(file: Path) -> pa.Table:
     if not file.is_file():
         raise InputError("there is no table of labels", where=file, needed="CSV, ECSV, FITS or Parquet")
-    if file.suffix == ".parquet":
-        return pq.read_table(file)
     from astropy.table import Table
 
     try:
+        if file.suffix == ".parquet":
+            return pq.read_table(file)
         table = Table.read(file, format="ascii.csv") if file.suffix == ".csv" else Table.read(file)
     except Exception as error:  # of astropy's many readers, each with errors of its own
         raise InputError("the table of labels cannot be read", where=file, seen=error) from error

@@ -17,7 +17,8 @@ from stellarscale.kernels.repeats import RepeatErrors, deviations, fit_repeats
 from stellarscale.partition.features import floats
 from stellarscale.partition.label_errors import ErrorsConfig
 from stellarscale.products.inputs import run_directory
-from stellarscale.products.residuals import Numbers
+from stellarscale.products.leave_one_out import left_out_labels
+from stellarscale.products.residuals import residual_numbers
 from stellarscale.report.content import ExtraSection
 from stellarscale.report.labels import short
 from stellarscale.report.pieces import picture
@@ -29,7 +30,7 @@ from stellarscale.settings.laspm import LaspmJob
 from stellarscale.settings.spectral_errors import RepeatSettings
 
 
-def calibrate_errors(job: LaspmJob, source: Path, left_out: Numbers | None) -> ErrorsConfig:
+def calibrate_errors(job: LaspmJob, source: Path) -> ErrorsConfig:
     """Measure how far repeated observations scatter; writes the section of the report into ``<out>/errors``.
 
     Parameters
@@ -38,8 +39,6 @@ def calibrate_errors(job: LaspmJob, source: Path, left_out: Numbers | None) -> E
         With errors.
     source : Path
         The catalogue of matched spectra.
-    left_out : dict, optional
-        What the leave-one-out gave, for errors with its sigma as the accuracy.
 
     Raises
     ------
@@ -73,7 +72,7 @@ def calibrate_errors(job: LaspmJob, source: Path, left_out: Numbers | None) -> E
         product=load_product(job.product),
         models=models,
         split=(settings.split.column, settings.split.limit) if settings.split else None,
-        accuracy=_accuracy(settings, labels, left_out),
+        accuracy=_accuracy(job, settings),
     )
     _write(job, rows, models, settings, config)
     return config
@@ -96,19 +95,28 @@ def _model(rows: pa.Table, settings: RepeatSettings, labels: tuple[str, ...], sn
     return fit_repeats(*_arrays(rows, settings, labels, snr), names=labels, config=settings.config)
 
 
-def _accuracy(settings: RepeatSettings, labels: tuple[str, ...], left_out: Numbers | None) -> tuple[float, ...] | None:
-    """What is added in quadrature for each label; None for nothing."""
+def _accuracy(job: LaspmJob, settings: RepeatSettings) -> tuple[tuple[float, ...], ...] | None:
+    """What is added in quadrature, for each kind of stars one number for each label; None for nothing."""
+    labels = job.matching.labels
     if settings.accuracy is None:
         return None
-    if settings.accuracy == "leave_one_out":
-        if left_out is None:
-            raise ConfigError(
-                "the accuracy is to be that of the leave-one-out, which the job does not make",
-                where="errors.accuracy",
-                needed="leave_one_out: true, or a number for each label",
-            )
-        return tuple(left_out[label]["robust_sigma"] for label in labels)
-    return tuple(settings.accuracy.get(label, 0.0) for label in labels)
+    if settings.accuracy != "leave_one_out":
+        given = tuple(settings.accuracy.get(label, 0.0) for label in labels)
+        return (given,) * (1 if settings.split is None else 2)
+    table = left_out_labels(job)
+    if table is None:
+        raise ConfigError(
+            "the accuracy is to be that of the leave-one-out, which the job does not make",
+            where="errors.accuracy",
+            needed="leave_one_out: true, or a number for each label",
+        )
+    renamed = table.select([f"{label}_left_out" for label in labels]).rename_columns(list(labels))
+    residual = np.stack([floats(renamed, label) - floats(table, label) for label in labels], axis=1)
+    kinds = [residual[kind] for kind in _kinds(renamed, settings)]
+    everything = residual_numbers(labels, residual)
+    # Where no reference of a kind is left, those of all kinds stand in.
+    numbers = [residual_numbers(labels, each) if len(each) else everything for each in kinds]
+    return tuple(tuple({**everything, **each}[label]["robust_sigma"] for label in labels) for each in numbers)
 
 
 def _write(
@@ -120,13 +128,13 @@ def _write(
         column, limit = settings.split.column, settings.split.limit
         names = (f"{column} below {limit:g}", f"{column} from {limit:g}")
     html = [
-        "<p>Scatter of stars observed repeatedly, by the paper's Eq. 1: the precision. It does not show what is wrong in "
-        "every spectrum of a star alike.</p>"
+        "<p>Scatter of stars observed repeatedly, by the paper's Eq. 1: the precision. It does not show what is wrong "
+        "in every spectrum of a star alike.</p>"
     ]
     if config.accuracy is not None:
         html.append("<p>Added in quadrature, as the accuracy of the method:</p>")
-        rows_of = [[escape(n), short(a), job.units[n]] for n, a in zip(config.labels, config.accuracy, strict=True)]
-        html.append(table(["label<", "accuracy", "unit<"], rows_of))
+        cells = [[escape(name), *map(short, each)] for name, each in zip(names, config.accuracy, strict=True)]
+        html.append(table(["stars<", *(f"{label}|{job.units[label]}" for label in config.labels)], cells))
     for name, model, kind in zip(names, models, _kinds(rows, settings), strict=True):
         scatter = deviations(
             *_arrays(rows.filter(pa.array(kind)), settings, config.labels, config.snr), config=settings.config

@@ -67,6 +67,7 @@ def job_file(survey: Survey, folder: Path) -> Path:
         "spectra": "spectra",
         "references": {"file": str(survey.references)},
         "matching": {"columns": {name: name for name in columns}},
+        "errors": {"star": "source_id"},
         "evaluation": {"branches": {}},
         "truth": {
             "file": str(survey.truth),

@@ -51,7 +51,7 @@ def test_errors_that_do_not_fit_are_refused():
 
 
 def test_accuracy_is_added_in_quadrature_and_the_precision_kept():
-    table = add_errors(LABELS, replace(ERRORS, accuracy=(75.0, 0.0, 0.0)))
+    table = add_errors(LABELS, replace(ERRORS, accuracy=((75.0, 0.0, 0.0),)))
     assert table.column_names[:3] == ["teff", "teff_err", "teff_precision"]
     assert table["teff_err"].to_pylist() == [125.0, None, None]
     assert table["teff_precision"].to_pylist() == [100.0, None, None]
