@@ -14,7 +14,14 @@ JOBS = sorted(path.stem for path in resource_directory("jobs").glob("*.yaml"))
 def test_every_shipped_job_is_valid(name):
     job = load_job(name)
     assert job.name == name
-    assert len({spec.name for spec in job.training.models}) == len(job.training.models)
+    assert set(job.used_catalogs) <= set(job.catalogs)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_models_of_a_shipped_job_have_names_of_their_own(name):
+    job = load_job(name)
+    names = [spec.name for spec in job.training.models] if isinstance(job, SagesJob) else []
+    assert len(set(names)) == len(names)
 
 
 def test_overrides_reach_deep_and_are_typed():
@@ -61,10 +68,12 @@ def test_absolute_magnitudes_need_a_parallax():
         load_job("apokasc", ["features.absolute=[g]"])
 
 
-def test_a_job_survives_json():
-    job = load_job("demo")
-    assert SagesJob.model_validate_json(job.model_dump_json()) == job
-    assert SagesJob.model_validate(yaml.safe_load(yaml.safe_dump(job.model_dump(mode="json")))) == job
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_survives_json(name):
+    job = load_job(name)
+    kind = type(job)
+    assert kind.model_validate_json(job.model_dump_json()) == job
+    assert kind.model_validate(yaml.safe_load(yaml.safe_dump(job.model_dump(mode="json")))) == job
 
 
 def test_digest_depends_on_settings_only():

@@ -42,12 +42,16 @@ def connect(cluster: str = "threads") -> Iterator[Client]:
         If the form is not known, or nothing answers at the address.
     """
     import dask
+    import scipy.linalg  # noqa: F401  # its BLAS has to be loaded to be held back
     from distributed import Client, LocalCluster
+    from threadpoolctl import threadpool_limits
 
     if not log.isEnabledFor(logging.DEBUG):  # distributed sets its own level when it is imported
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
     kind, _, rest = cluster.partition(":")
-    with dask.config.set(_SETTINGS):
+    # Tasks are what runs side by side here. A BLAS that takes every core for each of them makes a small inversion a
+    # hundred times slower on a machine that has other work.
+    with dask.config.set(_SETTINGS), threadpool_limits(1, user_api="blas"):
         if kind in {"threads", "processes"}:
             n = _count(rest, cluster)
             shape: dict[str, Any] = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from stellarscale.catalog.pixels import Pixel
@@ -43,7 +44,9 @@ def sample_pixel(task: SampleTask, pixel: Pixel) -> Record:
 
 def sample_schema(schema: pa.Schema, selection: SampleSelection) -> pa.Schema:
     """Columns that :func:`sample_pixel` writes."""
-    kept, _ = sample_rows(schema.empty_table().select([PIXEL, *needed_columns(selection)]), selection, None)
+    wanted = {PIXEL, *needed_columns(selection)}
+    there = [name for name in schema.names if name in wanted]  # what is missing is told by the cuts themselves
+    kept, _ = sample_rows(schema.empty_table().select(there), selection, np.empty(0))
     return kept.schema
 
 

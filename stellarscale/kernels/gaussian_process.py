@@ -97,12 +97,25 @@ def _fit(covariance: Floats, values: Floats, noise: float) -> tuple[Floats, Floa
     """Factors and misses of each point when left out (in closed form), after the reweighting."""
     weight = np.ones(len(values))
     for _ in range(_REWEIGHTS + 1):
-        inverse = np.linalg.inv(covariance + np.diag(noise / weight))
+        inverse = _inverse(covariance, noise / weight)
         factors = inverse @ values
         missed = factors / np.diag(inverse)
         sigma = max(MAD_TO_SIGMA * float(np.median(np.abs(missed))), 1e-12)
         weight = 1.0 / (1.0 + (missed / (_CUT * sigma)) ** 2)
     return factors, missed
+
+
+def _inverse(covariance: Floats, noise: Floats) -> Floats:
+    """Inverse of a covariance with noise on its diagonal; half the work of one that does not know the symmetry."""
+    from scipy.linalg import lapack
+
+    matrix = covariance.copy(order="F")
+    matrix.flat[:: len(matrix) + 1] += noise
+    factor, failed = lapack.dpotrf(matrix, lower=True, overwrite_a=True)
+    if failed:
+        raise ValueError("the covariance of the points is not positive: points lie upon one another")
+    lower, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
+    return np.tril(lower) + np.tril(lower, -1).T
 
 
 def predict(process: Process, points: Floats) -> tuple[Floats, Floats]:

@@ -14,21 +14,19 @@ def smallest(values, done, count, seen):
 
     Equal values keep their order.
     """
-    size = 0
+    size, worst = 0, np.inf
     for i in range(len(values)):
-        if done[i]:
-            continue
         value = values[i]
-        if size == count:
-            if not value < values[seen[size - 1]]:
-                continue
-            size -= 1
+        if done[i] or (size == count and not value < worst):
+            continue
+        size -= size == count
         place = size
         while place > 0 and value < values[seen[place - 1]]:
             seen[place] = seen[place - 1]
             place -= 1
         seen[place] = i
         size += 1
+        worst = values[seen[size - 1]]
     for place in range(size):
         done[seen[place]] = True
     return size

@@ -37,10 +37,14 @@ def moments(y, weight, place, template):
 
 
 @njit(nogil=True, cache=True)
-def fit(y, weight, place, template, order):
-    """Coefficients in x of the polynomial that makes chi^2 smallest."""
-    b, a = moments(y, weight, place, template)
-    return solve(b, a, order)
+def fit_some(spectrum, place, flux, numbers, order, chi2, coefficients):
+    """Fill chi^2 of some templates and the coefficients in x of the polynomials that make it smallest."""
+    y, weight = spectrum.y, spectrum.weight
+    for i in numbers:
+        b, a = moments(y, weight, place, flux[i])
+        best = solve(b, a, order)
+        chi2[i] = chi2_of(y, weight, place, flux[i], best)
+        coefficients[i, 0], coefficients[i, 1], coefficients[i, 2] = best
 
 
 @njit(nogil=True, cache=True)
@@ -79,14 +83,13 @@ def chi2_of(y, weight, place, template, coefficients):
 
 
 @njit(nogil=True, cache=True, fastmath=SUMS)
-def fill_residual(y, weight, place, template, coefficients, out):
-    """Residuals times the root of the weight."""
+def fill_residual(y, place, template, coefficients, out):
+    """Residuals of one template times its polynomial."""
     c0, c1, c2 = coefficients
     middle, scale = place
     for pixel in range(len(y)):
         x = (pixel - middle) * scale
-        residual = y[pixel] - (c0 + x * (c1 + x * c2)) * template[pixel]
-        out[pixel] = np.sqrt(np.float64(weight[pixel])) * residual
+        out[pixel] = y[pixel] - (c0 + x * (c1 + x * c2)) * template[pixel]
 
 
 @njit(nogil=True, cache=True)
@@ -102,14 +105,15 @@ def move(coefficients, place, n_pix, factor, out):
 
 
 @njit(nogil=True, cache=True, fastmath=SUMS)
-def gram(residuals, out):
-    """Products of every pair of rows."""
+def gram(residuals, weight, weighted, out):
+    """Weighted products of every pair of rows; ``weighted`` (n_pix,) is overwritten."""
     for i in range(len(residuals)):
-        first = residuals[i]
+        for pixel in range(len(weight)):
+            weighted[pixel] = weight[pixel] * residuals[i, pixel]
         for j in range(i + 1):
             second = residuals[j]
             total = 0.0
-            for pixel in range(len(first)):
-                total += first[pixel] * second[pixel]
+            for pixel in range(len(weight)):
+                total += weighted[pixel] * second[pixel]
             out[i, j] = total
             out[j, i] = total

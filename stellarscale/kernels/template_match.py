@@ -20,9 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from stellarscale.kernels.simplex import minimise_on_simplex
 from stellarscale.kernels.template_choose import sort_by
-from stellarscale.kernels.template_fit import fill_residual, fit, gram, move
+from stellarscale.kernels.template_fit import fill_residual, gram, move
 from stellarscale.kernels.template_prepare import Templates, prepare
-from stellarscale.kernels.template_work import centre, in_float64, load, on_pixels, work
+from stellarscale.kernels.template_work import in_float64, load, on_pixels, work
 
 __all__ = ["Matches", "Templates", "match_spectra", "prepare"]
 
@@ -73,6 +73,7 @@ class _Output(NamedTuple):
 
 class _Combination(NamedTuple):
     residuals: NDArray[np.float64]
+    weighted: NDArray[np.float64]
     gram: NDArray[np.float64]
 
 
@@ -82,7 +83,7 @@ def match_spectra(
     templates: Templates,
     *,
     k: int = 5,
-    candidates: int = 16,
+    candidates: int = 8,
     groups: ArrayLike | None = None,
     own: ArrayLike | None = None,
 ) -> Matches:
@@ -156,12 +157,11 @@ def _match_all(flux, ivar, templates, groups, own, candidates, out):
     n_ref, n_pix = templates.flux.shape
     k, order = out.number.shape[1], templates.order
     spectrum, sums, scores = work(templates, k)
-    combination = _Combination(np.empty((k, n_pix)), np.empty((k, k)))
+    combination = _Combination(np.empty((k, n_pix)), np.empty(n_pix), np.empty((k, k)))
     for row in range(len(flux)):
-        out.n_pix[row], factor = load(flux[row], ivar[row], spectrum)
+        out.n_pix[row], factor, place = load(flux[row], ivar[row], spectrum)
         if out.n_pix[row] < order + 2 + k:
             continue
-        place = centre(spectrum)
         for i in range(n_ref):
             scores.done[i] = groups[i] == own[row]
         out.scored[row, 0] = on_pixels(spectrum, out.n_pix[row], templates, sums, scores)
@@ -179,12 +179,13 @@ def _combine(row, spectrum, place, factor, templates, scores, n_found, combinati
     found = min(n_found, out.number.shape[1])
     for t in range(found):
         i = scores.seen[t]
-        coefficients = fit(y, weight, place, templates.flux[i], templates.order)
-        fill_residual(y, weight, place, templates.flux[i], coefficients, combination.residuals[t])
+        c = scores.coefficients[i]
+        coefficients = (c[0], c[1], c[2])
+        fill_residual(y, place, templates.flux[i], coefficients, combination.residuals[t])
         move(coefficients, place, len(y), factor / templates.scale[i], out.coefficients[row, t])
         out.number[row, t] = i
         out.chi2[row, t] = scores.chi2[i]
     square = combination.gram[:found, :found]
-    gram(combination.residuals[:found], square)
+    gram(combination.residuals[:found], weight, combination.weighted, square)
     out.weights[row] = 0.0
     out.chi2_combined[row] = minimise_on_simplex(square, out.weights[row, :found])

@@ -14,7 +14,7 @@ from numba import njit
 
 # Sums may be taken in any order (so that they use vector registers); NaN and infinity keep their meaning.
 SUMS = {"reassoc", "contract", "nsz", "arcp"}
-# Columns of a matrix that are worked on at a time; what a product reads again and again stays in the fast cache.
+# Columns of a matrix that are worked on at a time: what a product reads again and again stays in the fast cache.
 _CHUNK = 512
 _SINGULAR = np.float32(1e-5)
 _TINY = np.float32(1e-30)
@@ -35,47 +35,106 @@ def weigh(y, weight, x, flux_rows, weight_rows):
             weight_rows[power, pixel] = weight_rows[power - 1, pixel] * x[pixel]
 
 
-@njit(nogil=True, cache=True, fastmath=SUMS)
+@njit(nogil=True, cache=True)
 def project(rows, basis, out):
-    """Products of every row (m, n_pix) with every vector of a basis (r, n_pix), r a multiple of four."""
-    out[:] = np.float32(0)
-    for start in range(0, rows.shape[1], _CHUNK):
-        end = min(start + _CHUNK, rows.shape[1])
-        for j in range(0, len(basis), 4):
-            v0, v1 = basis[j, start:end], basis[j + 1, start:end]
-            v2, v3 = basis[j + 2, start:end], basis[j + 3, start:end]
-            for row in range(len(rows)):
-                values = rows[row, start:end]
-                s0 = s1 = s2 = s3 = np.float32(0)
-                for pixel in range(len(values)):
-                    value = values[pixel]
-                    s0 += value * v0[pixel]
-                    s1 += value * v1[pixel]
-                    s2 += value * v2[pixel]
-                    s3 += value * v3[pixel]
-                out[row, j] += s0
-                out[row, j + 1] += s1
-                out[row, j + 2] += s2
-                out[row, j + 3] += s3
+    """Products of every row (m, n_pix) with every vector of a basis (r, n_pix), r a multiple of four.
+
+    Rows go by three and two: with four vectors at a time, each number that is read serves several products.
+    """
+    row = 0
+    while row < len(rows):
+        n_left = len(rows) - row
+        if n_left >= 3:
+            _project_three(rows[row], rows[row + 1], rows[row + 2], basis, out[row : row + 3])
+            row += 3
+        elif n_left == 2:
+            _project_two(rows[row], rows[row + 1], basis, out[row:])
+            row += 2
+        else:
+            _project_one(rows[row], basis, out[row])
+            row += 1
+
+
+@njit(nogil=True, cache=True, fastmath=SUMS)
+def _project_one(row, basis, out):
+    for j in range(0, len(basis), 4):
+        v0, v1, v2, v3 = basis[j], basis[j + 1], basis[j + 2], basis[j + 3]
+        s0 = s1 = s2 = s3 = np.float32(0)
+        for pixel in range(len(row)):
+            value = row[pixel]
+            s0 += value * v0[pixel]
+            s1 += value * v1[pixel]
+            s2 += value * v2[pixel]
+            s3 += value * v3[pixel]
+        out[j], out[j + 1], out[j + 2], out[j + 3] = s0, s1, s2, s3
+
+
+@njit(nogil=True, cache=True, fastmath=SUMS)
+def _project_two(first, second, basis, out):
+    for j in range(0, len(basis), 4):
+        v0, v1, v2, v3 = basis[j], basis[j + 1], basis[j + 2], basis[j + 3]
+        s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = np.float32(0)
+        for pixel in range(len(first)):
+            s, t = first[pixel], second[pixel]
+            a0, a1, a2, a3 = v0[pixel], v1[pixel], v2[pixel], v3[pixel]
+            s0 += s * a0
+            s1 += s * a1
+            s2 += s * a2
+            s3 += s * a3
+            t0 += t * a0
+            t1 += t * a1
+            t2 += t * a2
+            t3 += t * a3
+        out[0, j], out[0, j + 1], out[0, j + 2], out[0, j + 3] = s0, s1, s2, s3
+        out[1, j], out[1, j + 1], out[1, j + 2], out[1, j + 3] = t0, t1, t2, t3
+
+
+@njit(nogil=True, cache=True, fastmath=SUMS)
+def _project_three(first, second, third, basis, out):
+    for j in range(0, len(basis), 4):
+        v0, v1, v2, v3 = basis[j], basis[j + 1], basis[j + 2], basis[j + 3]
+        s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = u0 = u1 = u2 = u3 = np.float32(0)
+        for pixel in range(len(first)):
+            s, t, u = first[pixel], second[pixel], third[pixel]
+            a0, a1, a2, a3 = v0[pixel], v1[pixel], v2[pixel], v3[pixel]
+            s0 += s * a0
+            s1 += s * a1
+            s2 += s * a2
+            s3 += s * a3
+            t0 += t * a0
+            t1 += t * a1
+            t2 += t * a2
+            t3 += t * a3
+            u0 += u * a0
+            u1 += u * a1
+            u2 += u * a2
+            u3 += u * a3
+        out[0, j], out[0, j + 1], out[0, j + 2], out[0, j + 3] = s0, s1, s2, s3
+        out[1, j], out[1, j + 1], out[1, j + 2], out[1, j + 3] = t0, t1, t2, t3
+        out[2, j], out[2, j + 1], out[2, j + 2], out[2, j + 3] = u0, u1, u2, u3
 
 
 @njit(nogil=True, cache=True, fastmath=SUMS)
 def expand(rows, loadings, out):
-    """Rows (m, r) times loadings (r, n_ref), r a multiple of four.
+    """Rows (m, r) times loadings (r, n_ref), r a multiple of eight.
 
     Not by BLAS: for products as small as these it is hardly faster, and its threads would compete with the caller's.
     """
     out[:] = np.float32(0)
     for start in range(0, loadings.shape[1], _CHUNK):
         end = min(start + _CHUNK, loadings.shape[1])
-        for j in range(0, len(loadings), 4):
+        for j in range(0, len(loadings), 8):
             t0, t1 = loadings[j, start:end], loadings[j + 1, start:end]
             t2, t3 = loadings[j + 2, start:end], loadings[j + 3, start:end]
+            t4, t5 = loadings[j + 4, start:end], loadings[j + 5, start:end]
+            t6, t7 = loadings[j + 6, start:end], loadings[j + 7, start:end]
             for row in range(len(rows)):
                 r0, r1, r2, r3 = rows[row, j], rows[row, j + 1], rows[row, j + 2], rows[row, j + 3]
+                r4, r5, r6, r7 = rows[row, j + 4], rows[row, j + 5], rows[row, j + 6], rows[row, j + 7]
                 target = out[row, start:end]
                 for i in range(len(target)):
-                    target[i] += r0 * t0[i] + r1 * t1[i] + r2 * t2[i] + r3 * t3[i]
+                    lower = r0 * t0[i] + r1 * t1[i] + r2 * t2[i] + r3 * t3[i]
+                    target[i] += lower + r4 * t4[i] + r5 * t5[i] + r6 * t6[i] + r7 * t7[i]
 
 
 @njit(nogil=True, cache=True, fastmath=SUMS)
@@ -153,34 +212,13 @@ def lower_bounds(score, left_out, allowance, n_pix, bound):
 
 
 @njit(nogil=True, cache=True, fastmath=SUMS)
-def residual_sums(y, weight, x, template, coefficients):
-    """What one template leaves over with a given polynomial in x, and what leads from there to the best one.
+def square_errors(left_out, allowance, total, error):
+    """How far the sums of ``w T^2 x^m`` by the basis may be off, as a share.
 
-    Returns
-    -------
-    float32
-        Chi^2.
-    tuple of float32
-        Sums of ``w r T x^j`` over the residuals r, and of ``w T^2 x^m``.
+    The square of what the basis leaves out, relative to that of the template, is the square of the error of the
+    template; a quadratic polynomial can have nine times its mean square at the pixels where that is.
     """
-    c0, c1, c2 = np.float32(coefficients[0]), np.float32(coefficients[1]), np.float32(coefficients[2])
-    total = g0 = g1 = g2 = a0 = a1 = a2 = a3 = a4 = np.float32(0)
-    for pixel in range(len(y)):
-        place, flux = x[pixel], template[pixel]
-        residual = y[pixel] - (c0 + place * (c1 + place * c2)) * flux
-        weighted = weight[pixel] * flux
-        total += weight[pixel] * residual * residual
-        slope, square = weighted * residual, weighted * flux
-        g0 += slope
-        slope *= place
-        g1 += slope
-        g2 += slope * place
-        a0 += square
-        square *= place
-        a1 += square
-        square *= place
-        a2 += square
-        square *= place
-        a3 += square
-        a4 += square * place
-    return total, (g0, g1, g2), (a0, a1, a2, a3, a4)
+    zero, share_of_one = np.float32(0), np.float32(1) / max(total, _TINY)
+    for i in range(len(error)):
+        share = max(left_out[i], zero) * share_of_one
+        error[i] = np.float32(6) * np.sqrt(share) + np.float32(9) * (share + allowance[i] * share_of_one)

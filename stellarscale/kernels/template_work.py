@@ -9,21 +9,23 @@ from numba import njit
 from numpy.typing import NDArray
 
 from stellarscale.kernels.template_choose import limit_of, not_above, smallest, worst_of_best
-from stellarscale.kernels.template_fit import chi2_of, fit, solve
+from stellarscale.kernels.template_fit import fit_some
+from stellarscale.kernels.template_pixel import DOUBT, pixel_scores
 from stellarscale.kernels.template_rank import (
+    SUMS,
     bin_power,
     expand,
     first_scores,
     lower_bounds,
     project,
-    residual_sums,
+    square_errors,
     weigh,
 )
 
 # What float32 sums may be off by, relative to the sum of w y^2.
 _FLOAT32 = 1e-6
 # How many templates the first score sends on at least.
-_FIRST = 32
+_FIRST = 16
 
 
 class Spectrum(NamedTuple):
@@ -48,7 +50,7 @@ class Moments(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """The three scores of every template and the lower bound that goes with the first.
+    """The three scores of every template, and what goes with the first: a lower bound, and the error of ``w T^2``.
 
     Beside them: who is out of the present round, the numbers of those in it, and the k smallest scores.
     """
@@ -56,8 +58,10 @@ class Scores(NamedTuple):
     first: NDArray[np.float32]
     allowance: NDArray[np.float32]
     bound: NDArray[np.float32]
+    error: NDArray[np.float32]
     pixel: NDArray[np.float32]
     chi2: NDArray[np.float64]
+    coefficients: NDArray[np.float64]
     done: NDArray[np.bool_]
     seen: NDArray[np.int64]
     best: NDArray[np.float64]
@@ -84,7 +88,9 @@ def work(templates, k):
         np.empty(n_ref, kind),
         np.empty(n_ref, kind),
         np.empty(n_ref, kind),
+        np.empty(n_ref, kind),
         np.empty(n_ref),
+        np.empty((n_ref, 3)),
         np.empty(n_ref, np.bool_),
         np.empty(n_ref, np.int64),
         np.empty(k),
@@ -92,52 +98,48 @@ def work(templates, k):
     return spectrum, sums, scores
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath=SUMS)
 def load(flux, ivar, spectrum):
-    """Fill flux and weight, zero where there is no weight; return the number of pixels and the factor taken out.
+    """Fill flux and weight, zero where there is no weight, and x.
 
-    The factor is a power of two: it keeps float32 in its range and rounds nothing.
-    """
-    n_pix, total, total_weight = 0, 0.0, 0.0
-    for pixel in range(len(flux)):
-        y, weight = np.float64(flux[pixel]), np.float64(ivar[pixel])
-        if weight > 0 and np.isfinite(weight) and np.isfinite(y):
-            n_pix += 1
-            total += weight * y * y
-            total_weight += weight
-    factor = 2.0 ** np.round(0.5 * np.log2(total / total_weight)) if total > 0 else 1.0
-    for pixel in range(len(flux)):
-        y, weight = np.float64(flux[pixel]), np.float64(ivar[pixel])
-        used = weight > 0 and np.isfinite(weight) and np.isfinite(y)
-        spectrum.y[pixel] = y / factor if used else 0.0
-        spectrum.weight[pixel] = weight * factor * factor if used else 0.0
-    return n_pix, factor
-
-
-@njit(nogil=True, cache=True)
-def centre(spectrum):
-    """Fill x, zero in the weighted middle and near one elsewhere: the powers of x stay far from each other.
+    X is zero in the weighted middle and near one elsewhere: its powers stay far from each other.
 
     Returns
     -------
+    int
+        The number of pixels; with less than two, x is not filled.
+    float
+        The factor taken out of the flux, a power of two: it keeps float32 in its range and rounds nothing.
     tuple of float
         The pixel where x is zero, and the change of x from pixel to pixel.
     """
-    total, first = 0.0, 0.0
-    for pixel in range(len(spectrum.weight)):
-        weight = np.float64(spectrum.weight[pixel])
-        total += weight
-        first += weight * pixel
-    middle = first / total
-    n, square = 0, 0.0
-    for pixel in range(len(spectrum.weight)):
-        if spectrum.weight[pixel] > 0:
-            n += 1
-            square += (pixel - middle) ** 2
-    scale = np.sqrt(n / square)
-    for pixel in range(len(spectrum.weight)):
-        spectrum.x[pixel] = (pixel - middle) * scale
-    return middle, scale
+    y, weight, x = spectrum
+    infinite, zero = np.float32(np.inf), np.float32(0)
+    count = first = second = total = total_weight = weight_first = 0.0
+    for pixel in range(len(flux)):
+        used = (ivar[pixel] > zero) & (ivar[pixel] < infinite) & (abs(flux[pixel]) < infinite)
+        y[pixel] = flux[pixel] if used else zero
+        weight[pixel] = ivar[pixel] if used else zero
+        one, place = 1.0 if used else 0.0, np.float64(pixel)
+        count += one
+        first += one * place
+        second += one * place * place
+        value, inverse = np.float64(y[pixel]), np.float64(weight[pixel])
+        total += inverse * value * value
+        total_weight += inverse
+        weight_first += inverse * place
+    n_pix = int(count)
+    if n_pix < 2:
+        return n_pix, 1.0, (0.0, 1.0)
+    factor = 2.0 ** np.round(0.5 * np.log2(total / total_weight)) if total > 0 else 1.0
+    middle = weight_first / total_weight
+    scale = np.sqrt(count / (second - 2.0 * middle * first + count * middle * middle))
+    shrink, square = 1.0 / factor, factor * factor
+    for pixel in range(len(flux)):
+        y[pixel] = y[pixel] * shrink
+        weight[pixel] = weight[pixel] * square
+        x[pixel] = (pixel - middle) * scale
+    return n_pix, factor, (middle, scale)
 
 
 @njit(nogil=True, cache=True)
@@ -150,13 +152,13 @@ def on_pixels(spectrum, n_pix, templates, sums, scores):
     expand(sums.projected, templates.loadings, sums.b)
     expand(sums.squared_projected, templates.squared_loadings, sums.a)
     total = _bound_all(spectrum, n_pix, templates, sums, scores)
+    limit, moments = np.inf, (sums.b, sums.a)
     size, ready = smallest(scores.first, scores.done, max(_FIRST, len(scores.best)), scores.seen), 0
     while size > ready:
-        for t in range(ready, size):
-            i = scores.seen[t]
-            scores.pixel[i] = _pixel_score(i, spectrum, templates, sums)
+        new = scores.seen[ready:size]
+        pixel_scores(spectrum, templates.flux, new, moments, scores.error, limit, templates.order, scores.pixel)
         ready = size
-        limit = worst_of_best(scores.pixel, scores.seen[:size], scores.best) + _FLOAT32 * total
+        limit = (1.0 + DOUBT) * worst_of_best(scores.pixel, scores.seen[:size], scores.best) + _FLOAT32 * total
         size = not_above(scores.bound, scores.done, limit, scores.seen, size)
     return size
 
@@ -174,39 +176,24 @@ def _bound_all(spectrum, n_pix, templates, sums, scores):
     for i in range(len(scores.first)):
         sums.corrections[0, i] += templates.rest_slack[i] * uneven
     lower_bounds(scores.first, sums.corrections[0], scores.allowance, n_pix, scores.bound)
+    square_errors(sums.corrections[0], scores.allowance, np.float32(total), scores.error)
     return total
-
-
-@njit(nogil=True, cache=True)
-def _basis_fit(i, sums, order):
-    """Coefficients of the polynomial of one template by the basis."""
-    b, a = sums.b[:, i], sums.a[:, i]
-    return solve((b[0], b[1], b[2]), (a[0], a[1], a[2], a[3], a[4]), order)
-
-
-@njit(nogil=True, cache=True)
-def _pixel_score(i, spectrum, templates, sums):
-    """Chi^2 of a template on all pixels, to float32."""
-    start = _basis_fit(i, sums, templates.order)
-    chi2, slopes, squares = residual_sums(spectrum.y, spectrum.weight, spectrum.x, templates.flux[i], start)
-    step = solve(slopes, squares, templates.order)
-    return chi2 - (slopes[0] * step[0] + slopes[1] * step[1] + slopes[2] * step[2])
 
 
 @njit(nogil=True, cache=True)
 def in_float64(spectrum, place, templates, candidates, n_seen, scores):
     """Fit the templates that matter in float64; return how many, their numbers in ``seen``."""
-    y, weight = spectrum.y, spectrum.weight
     scores.done[:] = True
     for i in scores.seen[:n_seen]:
         scores.done[i] = False
     size, ready = smallest(scores.pixel, scores.done, candidates, scores.seen), 0
     while size > ready:
-        for t in range(ready, size):
-            i = scores.seen[t]
-            template = templates.flux[i]
-            scores.chi2[i] = chi2_of(y, weight, place, template, fit(y, weight, place, template, templates.order))
+        new = scores.seen[ready:size]
+        fit_some(spectrum, place, templates.flux, new, templates.order, scores.chi2, scores.coefficients)
         ready = size
-        limit = limit_of(scores.pixel, scores.chi2, scores.seen[:size], scores.best)
+        limit = max(
+            limit_of(scores.pixel, scores.chi2, scores.seen[:size], scores.best),
+            (1.0 + DOUBT) * worst_of_best(scores.chi2, scores.seen[:size], scores.best),
+        )
         size = not_above(scores.pixel, scores.done, limit, scores.seen, size)
     return size

@@ -21,18 +21,30 @@ LOGARITHMIC = "teff"
 
 @dataclass(frozen=True, eq=False)
 class LabelRefinement:
-    """A refiner and which labels it serves: bool (n_labels,)."""
+    """A refiner, which labels it serves (bool, (n_labels,)), and the S/N of spectra without errors."""
 
     refiner: Refiner
     served: NDArray[np.bool_]
+    assumed_snr: float
 
     def __call__(self, flux: NDArray, ivar: NDArray, matches: Matches) -> NDArray[np.float64]:
         """Labels (n, n_labels); NaN where the combination's stay."""
         from stellarscale.kernels.label_refine import refine
 
-        labels = refine(flux, ivar, matches, self.refiner).labels
+        labels = refine(flux, self._to_scale(flux, ivar), matches, self.refiner).labels
         labels[:, ~self.served] = np.nan
         return labels
+
+    def _to_scale(self, flux: NDArray, ivar: NDArray) -> NDArray[np.float32]:
+        """Inverse variances, those that only mask made such as the assumed S/N has: the regression weighs by them."""
+        unknown = np.flatnonzero(((ivar == 0) | (ivar == 1)).all(axis=1) & (ivar == 1).any(axis=1))
+        if not len(unknown):
+            return ivar
+        scaled = np.array(ivar, dtype=np.float32)
+        for row in unknown:
+            level = abs(float(np.median(flux[row, ivar[row] == 1])))
+            scaled[row] *= (self.assumed_snr / level) ** 2 if level > 0 else 1.0
+        return scaled
 
 
 def label_refinement(
@@ -66,4 +78,4 @@ def label_refinement(
     except ValueError as error:
         raise InputError("the references cannot refine labels", seen=error, cause="matching.refinement") from error
     served = np.array([not given.labels or label in given.labels for label in settings.labels])
-    return LabelRefinement(refiner, served)
+    return LabelRefinement(refiner, served, given.assumed_snr)

@@ -10,17 +10,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from stellarscale.catalog.reader import open_stored, read_columns
 from stellarscale.catalog.spectra_fits import LabelledSpectra, write_spectra_fits
 from stellarscale.config import digest_of
 from stellarscale.engine.ledger import fingerprint, open_ledger
 from stellarscale.errors import InputError
+from stellarscale.kernels.fluxes import medians, weighted
+from stellarscale.kernels.wavelength import WaveGrid
 from stellarscale.products.inputs import run_directory
 from stellarscale.products.sample_spectra import copy_spectra, missing_spectra
 from stellarscale.products.steps import Session, Summary
 from stellarscale.schema import field_metadata
 from stellarscale.settings.laspm import LaspmJob, Library
+from stellarscale.settings.spectra_matching import SpectraMatching
 
 REFERENCES = "references.fits"
 STAR = "star"
@@ -29,7 +33,8 @@ STAR = "star"
 def build_library(on: Session, job: LaspmJob, catalogs: dict[str, Path], steps: list[Summary]) -> Path:
     """Put spectra and labels together, or find them put together; returns the file of references.
 
-    Spectra without labels, and labels that are not finite numbers or without a spectrum, are left out and counted.
+    Spectra without labels, labels that are not finite numbers or without a spectrum, and spectra that the matching
+    cannot use as references are left out and counted.
 
     Raises
     ------
@@ -41,7 +46,11 @@ def build_library(on: Session, job: LaspmJob, catalogs: dict[str, Path], steps: 
     assert library is not None, "the caller looked"
     source, file = catalogs[library.spectra], Path(library.labels).absolute()
     labels = read_labels(file, library)  # before the step begins: a table that is mended must not look like another run
-    about = {"settings": library.model_dump(mode="json"), "inputs": [fingerprint(source), fingerprint(file)]}
+    # What spectra are left out depends on the windows.
+    settings = library.model_dump(mode="json") | job.matching.model_dump(
+        mode="json", include={"windows_aa", "masked_max"}
+    )
+    about = {"settings": settings, "inputs": [fingerprint(source), fingerprint(file)]}
     out = run_directory(job) / "library"
     ledger = open_ledger(out, step="library", digest=digest_of("library", about), about=about, update=on.update)
     if ledger.finished:
@@ -58,7 +67,7 @@ def build_library(on: Session, job: LaspmJob, catalogs: dict[str, Path], steps: 
                 seen=", ".join(str(value) for value in labels[library.id][:3].to_pylist()),
                 needed="the names of spectra: " + _some_ids(source),
             )
-        written = _write(source, chosen, library, out, {"CONFIG": digest_of(about["settings"])[:32]})
+        written = _write(source, chosen, job, out, {"CONFIG": digest_of(about["settings"])[:32]})
     summary = {
         "step": "library",
         "name": "library of references",
@@ -67,6 +76,7 @@ def build_library(on: Session, job: LaspmJob, catalogs: dict[str, Path], steps: 
         "rejected": {
             "labels are not finite": int(pc.sum(pc.invert(complete)).as_py() or 0),
             "no spectrum": int(pc.sum(pc.and_(complete, pc.invert(there))).as_py() or 0),
+            "masked, or without positive flux": chosen.num_rows - written,
         },
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -140,14 +150,29 @@ def _some_ids(source: Path) -> str:
     return ", ".join(str(value) for value in ids[:3].to_pylist()) + ", ..."
 
 
-def _write(source: Path, labels: pa.Table, library: Library, out: Path, provenance: dict[str, str]) -> int:
+def _write(source: Path, labels: pa.Table, job: LaspmJob, out: Path, provenance: dict[str, str]) -> int:
+    """Write the references; the labels' table is that of the library: its id, its labels, the star."""
     scratch = out / "spectra"
-    spectra = copy_spectra(source, "spectrum_id", labels[library.id], scratch)
+    spectra = copy_spectra(source, "spectrum_id", labels.column(0), scratch)
     fields = [pa.field("spectrum_id", pa.string(), metadata=field_metadata("", "meta.id;meta.main", "spectrum"))]
-    fields += [pa.field(label, pa.float64()) for label in library.columns]
+    fields += [pa.field(label, pa.float64()) for label in labels.column_names[1:-1]]
     fields.append(pa.field(STAR, pa.string(), metadata=field_metadata("", "meta.id", "star of the spectrum")))
     table = labels.rename_columns([field.name for field in fields]).cast(pa.schema(fields))
     flux, ivar = spectra.load(np.arange(table.num_rows))
-    write_spectra_fits(out / REFERENCES, LabelledSpectra(flux, ivar, spectra.grid, table), provenance)
     shutil.rmtree(scratch)
+    usable = _usable(flux, ivar, spectra.grid, job.matching)
+    table = table.filter(pa.array(usable))
+    write_spectra_fits(out / REFERENCES, LabelledSpectra(flux[usable], ivar[usable], spectra.grid, table), provenance)
     return table.num_rows
+
+
+def _usable(flux: NDArray, ivar: NDArray, grid: WaveGrid, matching: SpectraMatching) -> NDArray[np.bool_]:
+    """Spectra with enough pixels and a positive flux in the windows, as references must have."""
+    window = np.zeros(grid.n_pix, dtype=bool)
+    for first, last in matching.windows_aa:
+        window[grid.window(first, last)] = True
+    if not window.any():
+        return np.ones(len(flux), dtype=bool)  # the matching tells that the grid does not cover the windows
+    flux, ivar = weighted(flux[:, window], ivar[:, window])
+    enough = (ivar > 0).mean(axis=1) >= 1.0 - matching.masked_max
+    return np.asarray(enough & (medians(flux, ivar) > 0))

@@ -35,6 +35,9 @@ class Refinement(Frozen):
         0.3, ge=0, le=1, description="0: components count by their variance, 1: alike, in the distance of spectra"
     )
     length: float = Field(1.0, gt=0, description="over which labels change, in median distances of references")
+    assumed_snr: float = Field(
+        100.0, gt=0, description="S/N of spectra whose errors nobody gave: every inverse variance of theirs is 0 or 1"
+    )
 
 
 class EdgeRule(Frozen):

@@ -190,9 +190,7 @@ def text(found: dict[str, Any]) -> str:
     for run in found["runs"]:
         steps = {**run["steps"], "total": run["seconds"]}
         peaks = {**run["peak_memory_mb_by_step"], "total": run["peak_memory_mb"]}
-        lines.append(
-            f"{run['cluster']}, {run['rows']['written']:,} spectra, {run['processor_seconds']} CPU s"
-        )
+        lines.append(f"{run['cluster']}, {run['rows']['written']:,} spectra, {run['processor_seconds']} CPU s")
         lines.append("")
         lines += ["| step | seconds | spectra/s | peak MiB |", "| --- | ---: | ---: | ---: |"]
         for name, seconds in steps.items():

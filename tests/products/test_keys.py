@@ -9,8 +9,9 @@ from stellarscale.errors import ConfigError
 from stellarscale.products.keys import job_keys, keys_text
 
 
-def test_every_key_says_what_it_means():
-    assert [key.name for key in job_keys() if not key.description] == []
+@pytest.mark.parametrize("product", ["sages", "laspm"])
+def test_every_key_says_what_it_means(product):
+    assert [key.name for key in job_keys("", product) if not key.description] == []
 
 
 def test_a_key_is_told_with_kind_and_default():
@@ -24,9 +25,12 @@ def test_names_and_lists_have_their_place():
     assert {"features.bands.<name>.extinction", "match.chain[].radius_arcsec", "training.sources[].role"} <= names
 
 
-def test_the_keys_of_a_shipped_job_are_among_them():
-    names = {key.name.split(".")[0].removesuffix("[]").removesuffix("<name>") for key in job_keys()}
-    assert set(load_job("demo").model_dump(exclude_defaults=True)) <= names
+@pytest.mark.parametrize("job", ["demo", "laspm"])
+def test_the_keys_of_a_shipped_job_are_among_them(job):
+    settings = load_job(job)
+    keys = job_keys("", settings.product)
+    names = {key.name.split(".")[0].removesuffix("[]").removesuffix("<name>") for key in keys}
+    assert set(settings.model_dump(exclude_defaults=True)) <= names
 
 
 def test_an_unknown_beginning_is_refused():

@@ -21,6 +21,7 @@ from stellarscale.settings.laspm import LaspmJob
 
 N = 80
 GRID = WaveGrid.covering(6000, 6700)
+WORST = {"teff": 0.5, "logg": 0.5, "m_h": 1.0}  # of the scatter of the labels; so few bands say little of [M/H]
 
 
 def job_of(out: Path, file: Path, **matching) -> LaspmJob:
@@ -66,9 +67,9 @@ def test_labels_come_back_from_the_other_stars(labels, tmp_path):
         assert told["n"] == N
         assert told["robust_sigma"] == pytest.approx(robust_sigma(residual))
         assert told["bias"] == pytest.approx(np.median(residual))
-        assert 0 < told["robust_sigma"] < 0.6 * labels[:, place].std()
+        assert 0 < told["robust_sigma"] < WORST[label] * labels[:, place].std()
     [section] = json.loads((tmp_path / "run" / "leave_one_out" / "sections.json").read_text())
-    assert section["numbers"] == step["numbers"]
+    assert section["numbers"]["plain"] == step["numbers"]
     assert "<img" in section["html"]
 
 

@@ -20,10 +20,11 @@ from stellarscale.kernels.wavelength import WaveGrid
 from stellarscale.products.library import build_library, read_labels
 from stellarscale.products.steps import Session
 from stellarscale.settings.laspm import LaspmJob, Library
-from stellarscale.spectra_columns import spectra_of
+from stellarscale.spectra_columns import spectra_of, spectrum_array
 
 N = 120
 GRID = WaveGrid.covering(6000, 6400)
+NONE = {"labels are not finite": 0, "no spectrum": 0, "masked, or without positive flux": 0}
 COLUMNS = {"teff": "Teff", "logg": "g", "m_h": "feh"}
 
 
@@ -61,7 +62,7 @@ def test_spectra_and_labels_come_together_by_name(run, tmp_path, suffix):
     path, step = build(job_of(run, file, tmp_path / "run"), run.spectra)
     found = read_spectra_fits(path, labels=LABELS)
     assert (step["rows_in"], step["written"]) == (N, N)
-    assert step["rejected"] == {"labels are not finite": 0, "no spectrum": 0}
+    assert step["rejected"] == NONE
     assert found.table["spectrum_id"].to_pylist() == list(table["name"])
     assert found.table["star"].to_pylist() == list(table["name"]), "each spectrum is a star of its own"
     for label, column in COLUMNS.items():
@@ -79,10 +80,29 @@ def test_what_lacks_labels_or_a_spectrum_is_left_out_and_counted(run, tmp_path):
     table["feh"][5], table["g"][7], table["name"][9] = np.nan, np.inf, "elsewhere"
     table.write(tmp_path / "labels.csv", format="ascii.csv")
     path, step = build(job_of(run, tmp_path / "labels.csv", tmp_path / "run"), run.spectra)
-    assert step["rejected"] == {"labels are not finite": 3, "no spectrum": 1}
+    assert step["rejected"] == {**NONE, "labels are not finite": 3, "no spectrum": 1}
     assert step["rows_in"] == step["written"] + 4 == N
     found = read_spectra_fits(path, labels=LABELS)
     assert set(found.table["spectrum_id"].to_pylist()) == set(table["name"][[i not in (3, 5, 7, 9) for i in range(N)]])
+
+
+def test_spectra_that_no_reference_can_be_are_left_out_and_counted(run, tmp_path):
+    stored = read_columns(open_stored(run.spectra), open_stored(run.spectra).schema.names)
+    flux, ivar = (np.array(spectra_of(stored, name)) for name in ("flux", "ivar"))
+    ivar[2] = 0.0
+    ivar[4, : GRID.n_pix // 5] = 0.0
+    flux[6] *= -1.0
+    for name, values in (("flux", flux), ("ivar", ivar)):
+        place = stored.column_names.index(name)
+        stored = stored.set_column(place, stored.schema.field(name), spectrum_array(values, name, GRID))
+    write_mock(tmp_path / "spectra", stored, max_rows=250, stellarscale_id="spectrum_id")
+    labels_of(run)[::-1].write(tmp_path / "labels.csv", format="ascii.csv")
+    job = job_of(run, tmp_path / "labels.csv", tmp_path / "run")
+    path, step = build(job, tmp_path / "spectra")
+    assert step["rejected"] == NONE | {"masked, or without positive flux": 3}
+    gone = {stored["spectrum_id"][row].as_py() for row in (2, 4, 6)}
+    kept = set(read_spectra_fits(path).table["spectrum_id"].to_pylist())
+    assert kept == set(stored["spectrum_id"].to_pylist()) - gone
 
 
 def test_stars_have_the_names_of_their_column(run, tmp_path):
@@ -170,7 +190,7 @@ def test_ids_that_are_missing_are_no_spectrum_and_not_twice(run, tmp_path):
     table["name"] = MaskedColumn(table["name"], mask=np.arange(N) < 2)
     table.write(tmp_path / "labels.csv", format="ascii.csv")
     _, step = build(job_of(run, tmp_path / "labels.csv", tmp_path / "run"), run.spectra)
-    assert step["rejected"] == {"labels are not finite": 0, "no spectrum": 2}
+    assert step["rejected"] == {**NONE, "no spectrum": 2}
     assert step["written"] == N - 2
 
 
@@ -182,7 +202,7 @@ def test_a_table_that_is_not_there_or_none(tmp_path):
     with pytest.raises(InputError, match=r"cannot be read.*odd\.fits"):
         read_labels(tmp_path / "odd.fits", library)
     pq.write_table(pa.table({"spectrum_id": ["a"]}), tmp_path / "labels.parquet")
-    with pytest.raises(InputError, match="lacks columns.*Teff"):
+    with pytest.raises(InputError, match=r"lacks columns.*Teff"):
         read_labels(tmp_path / "labels.parquet", library)
     (tmp_path / "odd.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"cannot be read.*odd\.parquet"):

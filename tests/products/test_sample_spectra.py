@@ -81,7 +81,7 @@ def test_missing_spectra_are_told_before_and_refused_when_copied(catalog, tmp_pa
 def test_what_cannot_be_asked_is_told(catalog, tmp_path):
     with pytest.raises(StellarscaleError, match="starname"):
         missing_spectra(catalog, "starname", column([1]))
-    with pytest.raises(InputError, match="another kind.*column obsid.*spec-1"):
+    with pytest.raises(InputError, match=r"another kind.*column obsid.*spec-1"):
         missing_spectra(catalog, "obsid", column(["spec-1"]))
     write_mock(tmp_path / "stars", mock_table(20))
     with pytest.raises(SchemaError, match="flux"):

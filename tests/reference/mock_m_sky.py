@@ -21,7 +21,7 @@ from stellarscale.simulate.laspm import simulate_m_stars
 ROWS, SEED = 900, 3
 GRID = "catalogs.spectra.grid={wave_aa: [6000, 7600], step_dex: 2.0e-4}"
 WINDOWS = "matching={windows_aa: [[6000, 7600]], order: 2, k: 5}"
-# Bins and branches that so few stars fill, and one short training.
+# Bins and branches that so few stars fill, and one short training that judges mildly.
 SAMPLE = (
     "references.sample.selection.branches=[{name: dwarf, subclasses: [dM], max_distance_pc: 2000, magnitude: [7, 12],"
     " min_per_bin: 5}, {name: giant, subclasses: [gM], max_distance_pc: 5000, colour: [1.25, 4.0],"
@@ -30,7 +30,7 @@ SAMPLE = (
     "references.sample.cleaning={clustering: {eps: 1.5, noise: subtracted, reviewed: 1, pictures: 2, undecided: keep,"
     " wave_aa: [6000, 7600]}, bins: {teff_k: 100, logg_dex: 0.3, m_h_dex: 0.3}, leave_one_out: {wave_aa: [6000, 7600]},"
     " reference: {wave_aa: [6000, 7600]}, network: {iterations: 300, sessions: 1, hidden: [32],"
-    " wave_aa: [6000, 7600], limits: [300, 0.5, 0.5]}}",
+    " wave_aa: [6000, 7600], limits: [1000, 3.0, 1.0], most_dropped: 0.5}}",
     "errors={star: source_id, min_observations: 2, min_in_step: 20, accuracy: leave_one_out}",
     "report.examples=2",
 )
