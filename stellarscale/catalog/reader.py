@@ -16,8 +16,8 @@ from stellarscale.catalog import finish, footers, layout
 from stellarscale.catalog.extremes import extremes
 from stellarscale.catalog.opening import StoredCatalog, files_of, open_stored, require_columns
 from stellarscale.catalog.pixels import Pixel
-from stellarscale.catalog.slices import groups_follow, groups_that_overlap, read_slices
-from stellarscale.catalog.wide import parts
+from stellarscale.catalog.slices import groups_follow, groups_that_overlap, read_group, read_slices
+from stellarscale.catalog.wide import part_rows, parts
 from stellarscale.errors import CatalogError
 from stellarscale.kernels.healpix import ORDER, in_ranges, merge_ranges, pixel_of
 
@@ -119,7 +119,7 @@ def read_batches_of(
     columns: Sequence[str] | None = None,
     ranges: NDArray[np.int64] | None = None,
 ) -> Iterator[pa.Table]:
-    """Read one partition a row group at a time; the tables follow each other along the sky.
+    """Read one partition a row group at a time, spectra in smaller parts; the tables follow each other along the sky.
 
     Where the file says nothing of the order of its row groups, or there are several files, the partition is read
     as a whole and given in parts.
@@ -132,7 +132,7 @@ def read_batches_of(
     Yields
     ------
     pa.Table
-        Rows of a row group, at least one. Errors as :func:`read_pixel`.
+        Rows of a row group or of a part of one, at least one row. Errors as :func:`read_pixel`.
     """
     paths = files_of(catalog, pixel)
     wanted = _wanted(catalog, columns)
@@ -199,13 +199,15 @@ def _read_file(
 def _groups_of(
     catalog: StoredCatalog, pixel: Pixel, file: pq.ParquetFile, wanted: pa.Schema, merged: NDArray[np.int64]
 ) -> Iterator[pa.Table]:
-    for group in groups_that_overlap(file.metadata, merged):
-        try:
-            table = _in_shape(catalog, read_slices(file, wanted, merged, np.array([group])), wanted)
-        except (OSError, pa.ArrowException) as error:
-            raise finish.damaged(files_of(catalog, pixel)[0], pixel, error) from error
-        if table.num_rows:
-            yield table
+    rows = part_rows(wanted)
+    try:
+        for group in groups_that_overlap(file.metadata, merged):
+            for piece in read_group(file, wanted, merged, group, rows):
+                if piece.num_rows:
+                    yield _in_shape(catalog, piece, wanted)
+                del piece  # before the next one is read
+    except (OSError, pa.ArrowException) as error:
+        raise finish.damaged(files_of(catalog, pixel)[0], pixel, error) from error
 
 
 def _check_columns(file: pq.ParquetFile, wanted: pa.Schema, pixel: Pixel, path: Path) -> None:

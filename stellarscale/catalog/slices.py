@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import groupby
 
 import numpy as np
@@ -32,6 +33,26 @@ def read_slices(
         else:
             pieces += [piece for group in run if (piece := _read_slice(file, group, wanted, merged)) is not None]
     return pa.concat_tables(pieces) if pieces else wanted.empty_table()
+
+
+def read_group(file: pq.ParquetFile, wanted: pa.Schema, merged: Ranges, group: int, rows: int) -> Iterator[pa.Table]:
+    """Rows of one row group as :func:`read_slices`, in parts of so many where all are wanted and along the sky.
+
+    A part is decoded when it is asked for: of a row group of spectra only a part is in memory.
+    """
+    place = footers.column_index(file.metadata, layout.SKY_COLUMN)
+    if _is_inside(file.metadata, group, place, merged) and _is_sorted(file, group):
+        for batch in file.iter_batches(rows, row_groups=[group], columns=wanted.names, use_threads=False):
+            yield pa.Table.from_batches([batch]).select(wanted.names)
+            del batch  # before the next one is read
+    else:
+        yield read_slices(file, wanted, merged, np.array([group]))
+
+
+def _is_sorted(file: pq.ParquetFile, group: int) -> bool:
+    """Whether the rows of a row group follow each other along the sky."""
+    sky = file.read_row_group(group, columns=[layout.SKY_COLUMN], use_threads=False).column(0).to_numpy()
+    return bool((sky[1:] >= sky[:-1]).all())
 
 
 def _is_inside(metadata: pq.FileMetaData, group: int, place: int | None, merged: Ranges) -> bool:

@@ -11,6 +11,7 @@ from stellarscale.spectra_columns import grid_of
 
 _LONG = 256  # values that make a vector a spectrum, and not a handful of magnitudes
 _PART_BYTES = 128 << 20
+_READ_ROWS, _READ_BYTES = 100_000, 16 << 20
 
 
 def wide_columns(schema: pa.Schema) -> list[str]:
@@ -32,6 +33,11 @@ def row_bytes(schema: pa.Schema) -> int:
     """Bytes of a row's vectors of fixed length; all else is small beside long ones."""
     kinds = (field.type for field in schema if pa.types.is_fixed_size_list(field.type))
     return sum(kind.list_size * max(1, kind.value_type.bit_width // 8) for kind in kinds)
+
+
+def part_rows(schema: pa.Schema) -> int:
+    """Rows that are read at a time of tables whose rows may be large: about 16 MiB of them."""
+    return max(1, min(_READ_ROWS, _READ_BYTES // max(1, row_bytes(schema))))
 
 
 def parts(table: pa.Table, rows: int) -> Iterator[pa.Table]:

@@ -4,7 +4,8 @@ The model of a spectrum is ``p(x) T(x)``: a template times a polynomial of order
 calibration (LASPM, section 3). A spectrum goes through three scores, each dearer and for fewer templates: one from
 a short basis of all templates, one on all pixels in float32, and least squares in float64, which alone decides. The
 first score drops a template only if a lower bound of its chi^2 is above the k-th best on all pixels; the second, if it
-is behind by more than six times the scatter of its differences from the third. All go through where it takes that.
+is above the k-th best of the third by more than its error, told in advance, and by more than six times the scatter of
+the differences seen. All go through where it takes that.
 
 The work is done in one thread and without the interpreter's lock: run as many calls at a time as there are cores.
 """
@@ -164,9 +165,9 @@ def _match_all(flux, ivar, templates, groups, own, candidates, out):
             continue
         for i in range(n_ref):
             scores.done[i] = groups[i] == own[row]
-        out.scored[row, 0] = on_pixels(spectrum, out.n_pix[row], templates, sums, scores)
-        n_found = in_float64(spectrum, place, templates, candidates, out.scored[row, 0], scores)
-        out.scored[row, 1] = n_found
+        on_all = on_pixels(spectrum, out.n_pix[row], templates, sums, scores)
+        n_found = in_float64(spectrum, place, templates, candidates, on_all, scores)
+        out.scored[row, 0], out.scored[row, 1] = on_all[0], n_found
         sort_by(scores.chi2, scores.seen[:n_found])
         if n_found > 0:
             _combine(row, spectrum, place, factor, templates, scores, n_found, combination, out)

@@ -144,7 +144,15 @@ def load(flux, ivar, spectrum):
 
 @njit(nogil=True, cache=True)
 def on_pixels(spectrum, n_pix, templates, sums, scores):
-    """Give the templates that matter their score on all pixels; return how many, their numbers in ``seen``."""
+    """Give the templates that matter their score on all pixels, their numbers in ``seen``.
+
+    Returns
+    -------
+    int
+        How many they are.
+    float
+        The sum of ``w y^2``.
+    """
     y, weight, x = spectrum
     weigh(y, weight, x, sums.flux_rows, sums.weight_rows)
     project(sums.flux_rows, templates.basis, sums.projected)
@@ -160,7 +168,7 @@ def on_pixels(spectrum, n_pix, templates, sums, scores):
         ready = size
         limit = (1.0 + DOUBT) * worst_of_best(scores.pixel, scores.seen[:size], scores.best) + _FLOAT32 * total
         size = not_above(scores.bound, scores.done, limit, scores.seen, size)
-    return size
+    return size, total
 
 
 @njit(nogil=True, cache=True)
@@ -181,8 +189,13 @@ def _bound_all(spectrum, n_pix, templates, sums, scores):
 
 
 @njit(nogil=True, cache=True)
-def in_float64(spectrum, place, templates, candidates, n_seen, scores):
-    """Fit the templates that matter in float64; return how many, their numbers in ``seen``."""
+def in_float64(spectrum, place, templates, candidates, on_pixels, scores):
+    """Fit the templates that matter in float64; return how many, their numbers in ``seen``.
+
+    ``on_pixels`` is what that function returned. Rounding to float32 puts the residuals off by a vector of at most
+    the share `_FLOAT32` of the length of the spectrum.
+    """
+    n_seen, total = on_pixels
     scores.done[:] = True
     for i in scores.seen[:n_seen]:
         scores.done[i] = False
@@ -191,9 +204,8 @@ def in_float64(spectrum, place, templates, candidates, n_seen, scores):
         new = scores.seen[ready:size]
         fit_some(spectrum, place, templates.flux, new, templates.order, scores.chi2, scores.coefficients)
         ready = size
-        limit = max(
-            limit_of(scores.pixel, scores.chi2, scores.seen[:size], scores.best),
-            (1.0 + DOUBT) * worst_of_best(scores.chi2, scores.seen[:size], scores.best),
-        )
+        worst = worst_of_best(scores.chi2, scores.seen[:size], scores.best)
+        sure = (1.0 + DOUBT) * (np.sqrt(worst) + _FLOAT32 * np.sqrt(total)) ** 2
+        limit = max(sure, limit_of(scores.pixel, scores.chi2, scores.seen[:size], scores.best))
         size = not_above(scores.pixel, scores.done, limit, scores.seen, size)
     return size

@@ -513,3 +513,12 @@ def test_crossmatch_with_spectra_on_the_right(cat, tmp_path):
     far = open_catalog(stars).crossmatch(cat.root, radius_arcsec=0.01, prefix="spec_", how="left").compute()
     assert far["spec_flux"].null_count == far.num_rows
     assert (spectra_of(far, "spec_ivar") == 0).all()
+
+
+def test_row_groups_of_spectra_are_read_in_parts(cat, monkeypatch):
+    whole = {pixel: read_pixel(cat, pixel) for pixel in cat.pixels}
+    monkeypatch.setattr("stellarscale.catalog.wide._READ_BYTES", 5 * row_bytes(cat.schema))
+    for pixel in cat.pixels:
+        tables = list(read_batches_of(cat, pixel))
+        assert max(table.num_rows for table in tables) <= 5
+        assert pa.concat_tables(tables).equals(whole[pixel])

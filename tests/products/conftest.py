@@ -42,3 +42,11 @@ def m_run(tmp_path_factory) -> MRun:
     """The shipped job of the M stars, finished on a small mock survey. Read it, do not change it."""
     root = tmp_path_factory.mktemp("m_stars")
     return run_m_sky(write_m_sky(root / "sky"), root / "run")
+
+
+@pytest.fixture(scope="module")
+def no_report():
+    """Runs of the M stars end without the pages of their reports, which take longer than the rest of a short job."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stellarscale.products.laspm_reporting.report_run", lambda job, out, steps: {})
+        yield

@@ -149,6 +149,30 @@ def test_parameters_are_recovered(m_run):
     assert all(told[f"{label} catalogue"] < limit for label, limit in SIGMA.items())
 
 
+def test_giants_are_told_from_dwarfs(m_run):
+    found = numbers(column(m_run.out / "catalog", "logg"), "logg")
+    true = numbers(truth_of(m_run, m_run.out / "catalog", "logg"), "logg")
+    known = np.isfinite(found)
+    giant = true < 3.5
+    assert 50 < giant.sum() < 200
+    assert np.mean((found < 3.5)[known & giant]) > 0.95
+    assert np.mean((found >= 3.5)[known & ~giant]) > 0.98
+
+
+def test_labels_have_errors_that_fall_with_the_signal_to_noise(m_run):
+    names = [f"{label}{end}" for label in LABELS for end in ("", "_err", "_precision")]
+    table = column(m_run.out / "catalog", *names, "snr_i")
+    snr = numbers(table, "snr_i")
+    for label in LABELS:
+        value, err, precision = (numbers(table, f"{label}{end}") for end in ("", "_err", "_precision"))
+        assert np.array_equal(np.isfinite(value), np.isfinite(err)), label
+        known = np.isfinite(err)
+        assert (err[known] >= precision[known]).all()
+        assert (precision[known] > 0).all()
+        assert np.median(err[known & (snr < 20)]) > np.median(err[known & (snr > 60)])
+    assert column(m_run.out / "catalog", "teff_err").schema.field("teff_err").metadata[b"unit"] == b"K"
+
+
 def test_damaged_spectra_are_flagged_rows_without_labels(m_run):
     catalog = m_run.out / "catalog"
     table = column(catalog, *LABELS, "quality_flags", "n_pix", "chi2", "reference_ids")
@@ -225,7 +249,8 @@ def without_steps(report):
     return {name: value for name, value in report.items() if name not in {"steps", "seconds"}}
 
 
-def test_threads_and_processes_make_the_same_bytes(m_run, tmp_path):
+def test_threads_and_processes_make_the_same_bytes(m_run, monkeypatch, tmp_path):
+    monkeypatch.setattr("stellarscale.products.laspm_reporting.report_run", lambda *content: {})
     done = {
         cluster: laspm.run(with_references(m_run, tmp_path / str(number)), cluster=cluster)
         for number, cluster in enumerate(("threads:1", "processes:2"))
@@ -247,7 +272,8 @@ def test_changed_settings_are_refused_with_both_values(m_run):
     assert digests(m_run.out / "catalog")
 
 
-def test_a_subset_is_that_part_of_the_whole(m_run, tmp_path):
+def test_a_subset_is_that_part_of_the_whole(m_run, monkeypatch, tmp_path):
+    monkeypatch.setattr("stellarscale.products.laspm_reporting.report_run", lambda *content: {})
     job = with_references(m_run, tmp_path / "part")
     catalog = column(m_run.out / "catalog", "spectrum_id", "ra", "dec", "teff").to_pylist()
     centre = catalog[len(catalog) // 2]

@@ -19,6 +19,8 @@ from stellarscale.kernels.stats import robust_sigma
 from stellarscale.kernels.wavelength import WaveGrid
 from stellarscale.products import laspm
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 
 def told(run, out: Path, *overrides: str, error: type[StellarscaleError] = InputError) -> str:
     """What a short job says that cannot work; it has not begun to match."""

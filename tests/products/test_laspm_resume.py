@@ -26,9 +26,11 @@ from stellarscale.products.sample_bins import Fate
 BEFORE_REVIEW = ("import ", "match mstellar", "attach gaia", "attach distances", "attach starhorse", "attach aspcap",
                  "attach ding", "attach qiu", "sample: cuts")  # fmt: skip
 
+pytestmark = pytest.mark.usefixtures("no_report")
+
 
 @pytest.fixture(scope="module")
-def stopped_twice(m_run, tmp_path_factory):
+def stopped_twice(m_run, no_report, tmp_path_factory):
     """A run in the same store, stopped in the cleaning and in the matching, with the receipts after each stop."""
     short = (f"store={m_run.store}", "truth=null", "report.examples=0")
     job = m_job(m_run.sky, tmp_path_factory.mktemp("stopped") / "run", *short)
