@@ -165,9 +165,9 @@ def _match_all(flux, ivar, templates, groups, own, candidates, out):
             continue
         for i in range(n_ref):
             scores.done[i] = groups[i] == own[row]
-        on_all = on_pixels(spectrum, out.n_pix[row], templates, sums, scores)
-        n_found = in_float64(spectrum, place, templates, candidates, on_all, scores)
-        out.scored[row, 0], out.scored[row, 1] = on_all[0], n_found
+        earlier = on_pixels(spectrum, out.n_pix[row], templates, sums, scores)
+        n_found = in_float64(spectrum, place, templates, candidates, earlier, scores)
+        out.scored[row, 0], out.scored[row, 1] = earlier[0], n_found
         sort_by(scores.chi2, scores.seen[:n_found])
         if n_found > 0:
             _combine(row, spectrum, place, factor, templates, scores, n_found, combination, out)

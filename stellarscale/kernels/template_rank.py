@@ -1,10 +1,7 @@
-"""Two cheap scores of templates in float32, each close to chi^2 with the polynomial profiled out; neither decides.
+"""The first score of all templates: chi^2 from a short basis, in float32, with a lower bound of the true one.
 
-- From a short basis of the templates, for all of them: the moments of the fit are small matrix products. With it
-  goes a lower bound of chi^2.
-- On all pixels, from the residuals of the polynomial that the basis gave, and a step from there to the best one.
-  Residuals do not cancel, so float32 is good to a few parts in 10^6 at any signal-to-noise, where ``F - b' A^-1 b``
-  is not.
+The moments of the fit of the polynomial are small matrix products: of the spectrum with the basis, and of that with
+what each template has of the basis.
 """
 
 from __future__ import annotations

@@ -189,13 +189,13 @@ def _bound_all(spectrum, n_pix, templates, sums, scores):
 
 
 @njit(nogil=True, cache=True)
-def in_float64(spectrum, place, templates, candidates, on_pixels, scores):
+def in_float64(spectrum, place, templates, candidates, earlier, scores):
     """Fit the templates that matter in float64; return how many, their numbers in ``seen``.
 
-    ``on_pixels`` is what that function returned. Rounding to float32 puts the residuals off by a vector of at most
-    the share `_FLOAT32` of the length of the spectrum.
+    ``earlier`` is what `on_pixels` returned. Rounding to float32 puts the residuals off by a vector of at most the
+    share `_FLOAT32` of the length of the spectrum.
     """
-    n_seen, total = on_pixels
+    n_seen, total = earlier
     scores.done[:] = True
     for i in scores.seen[:n_seen]:
         scores.done[i] = False

@@ -23,6 +23,7 @@ from stellarscale.engine.spectra_tasks import (
     match_spectra_pixel,
 )
 from stellarscale.errors import InputError
+from stellarscale.models.network import require_torch
 from stellarscale.partition.label_errors import ErrorsConfig, errors_schema
 from stellarscale.partition.spectra_match import SpectraMatchConfig
 from stellarscale.products.attaching import attach_catalog
@@ -121,6 +122,8 @@ def plan(job: LaspmJob, subset: str | None = None) -> Summary:
     check_truth(job)
     check_externals(job)
     given = job.references
+    if given.sample:
+        require_torch()  # told now, not after the selection
     source = "the empirical sample" if given.sample else "the library" if given.library else str(given.file)
     return {
         "job": job.name,
