@@ -144,8 +144,8 @@ def read_spectra_fits(
 def _labelled(table: pa.Table, labels: Sequence[str], names: Mapping[str, str], path: Path) -> pa.Table:
     """The table with its label columns under the names asked for, checked to be complete."""
     found = {_plain(name): name for name in reversed(table.column_names)}
-    for label in labels:
-        name = found.get(_plain(names.get(label, label)))
+    chosen = {label: found.get(_plain(names.get(label, label))) for label in labels}
+    for label, name in chosen.items():
         if name is None:
             raise InputError(
                 "the spectra have no such label",
@@ -154,8 +154,7 @@ def _labelled(table: pa.Table, labels: Sequence[str], names: Mapping[str, str], 
                 needed=names.get(label, label),
                 cause="the file calls it otherwise: give its name",
             )
-        table = table.rename_columns([label if each == name else each for each in table.column_names])
-        values = table[label].cast(pa.float64()).to_numpy(zero_copy_only=False)
+        values = table[name].cast(pa.float64()).to_numpy(zero_copy_only=False)
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
             rows = ", ".join(map(str, bad[:_NAMED_ROWS])) + (", ..." if len(bad) > _NAMED_ROWS else "")
@@ -164,7 +163,13 @@ def _labelled(table: pa.Table, labels: Sequence[str], names: Mapping[str, str], 
                 where=f"{path}, rows {rows} (counted from 0)",
                 needed="a finite value for every spectrum: one without labels is of no use",
             )
-    return table
+    # A column that has the name of a label and was not chosen for it gives way.
+    columns: list[tuple[str, str]] = []
+    for name in table.column_names:
+        served = [label for label, column in chosen.items() if column == name]
+        columns += [(label, name) for label in served or ([name] if name not in chosen else [])]
+    fields = [table.schema.field(name).with_name(label) for label, name in columns]
+    return pa.table([table[name] for _, name in columns], schema=pa.schema(fields))
 
 
 def _plain(name: str) -> str:

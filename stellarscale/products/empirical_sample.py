@@ -92,7 +92,9 @@ def build_sample(on: Session, job: LaspmJob, catalogs: dict[str, Path], steps: l
         rows=folder / "rows",
         rejects=folder / "rows_rejects",
         spectra=catalogs[settings.spectra],
-        review=Path(settings.review).absolute() if settings.review else run_directory(job) / "review",
+        review=Path(settings.review).absolute()
+        if settings.review
+        else run_directory(job).with_name(f"{run_directory(job).name}_review"),
         out=folder / "cleaned",
     )
     selection = _with_position(settings.selection, matched)
@@ -128,7 +130,9 @@ def _cut_rows(on: Session, selection: SampleSelection, paths: _Paths) -> Summary
 def _clean(on: Session, job: LaspmJob, settings: EmpiricalSample, selection: SampleSelection, paths: _Paths) -> Summary:
     """Everything after the cuts of single rows, on this machine: the sample is small."""
     started = time.perf_counter()
-    cleaning, order = settings.cleaning.model_copy(update={"seed": job.seed}), job.matching.order
+    cleaning, matching = settings.cleaning, job.matching
+    if cleaning.seed is None:
+        cleaning = cleaning.model_copy(update={"seed": job.seed})
     files = [
         Path(file).absolute() for file in (*settings.models.values(), *(e.file for e in selection.exclusions if e.file))
     ]
@@ -137,7 +141,7 @@ def _clean(on: Session, job: LaspmJob, settings: EmpiricalSample, selection: Sam
             "selection": digest_of(selection),
             "cleaning": cleaning.model_dump(mode="json"),
             "models": settings.models,
-            "order": order,
+            "matcher": {"order": matching.order, "k": matching.k},
             "review": read_decisions(paths.review / REVIEW_TABLE),
         },
         "inputs": [fingerprint(path) for path in (paths.rows, paths.spectra, *files)],
@@ -154,7 +158,7 @@ def _clean(on: Session, job: LaspmJob, settings: EmpiricalSample, selection: Sam
             _arrays(sample, selection),
             spectra.load,
             grid=spectra.grid,
-            match=template_matcher(order=order),
+            match=template_matcher(order=matching.order, k=matching.k),
             directory=paths.review,
             settings=cleaning,
             models=_models(settings, cleaning.recalibration, spectra.grid),

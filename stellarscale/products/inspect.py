@@ -177,13 +177,17 @@ def _with_inputs(outs: Sequence[Path]) -> dict[Path, dict[str, Any]]:
 
 def _step(ledger: Ledger, content: dict[str, Any], run_dir: Path) -> dict[str, Any]:
     done = {stage: len(ledger.receipts(stage)) for stage in ledger.stages()}
+    finished = content.get("finished")
+    rows = sum(int(r.get("rows_out", 0)) for r in ledger.receipts(ledger.stages()[-1]).values()) if done else 0
+    if not done and finished is not None:  # a step of one task has no receipts
+        done, rows = dict(content.get("tasks", {})), int(finished.get("written", 0))
     return {
         "step": content["step"],
         "where": str(ledger.out.relative_to(run_dir) if ledger.out.is_relative_to(run_dir) else ledger.out),
         "state": _state(content),
         "tasks_done": sum(done.values()),
         "tasks": sum(content["tasks"].values()) if "tasks" in content else None,
-        "rows": sum(int(r.get("rows_out", 0)) for r in ledger.receipts(ledger.stages()[-1]).values()) if done else 0,
+        "rows": rows,
         "started": content["started_at"],
     }
 

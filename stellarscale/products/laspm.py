@@ -69,7 +69,10 @@ def run(
     """
     started = time.perf_counter()
     out = run_directory(job)
-    keep_apart(out, [Path(path) for paths in plan(job, subset)["inputs"].values() for path in paths])
+    plan(job, subset)
+    keep_apart(
+        out, [*(path for paths in _inputs(job).values() for path in paths), *map(Path, _other_files(job).values())]
+    )
     ledger = open_ledger(out, step="run", digest=digest_of(job.product, job.name), about={}, fresh=fresh)
     with session(cluster, update=update or fresh) as on:
         catalogs, steps = import_catalogs(on, job)
@@ -88,7 +91,7 @@ def run(
     return {
         "catalog": str(catalog),
         "references": str(references.path),
-        "rows_in": steps[0]["rows_in"],
+        "rows_in": next(step["rows_in"] for step in steps if step["step"] == "match_spectra"),
         "written": open_stored(catalog).properties.rows,
         "exports": exports,
         **_report(job, out, steps),
@@ -115,7 +118,16 @@ def plan(job: LaspmJob, subset: str | None = None) -> Summary:
     for entry in entries.values():
         if entry.survey is not None:
             check_names(load_survey(entry.survey), entry.columns)
-    inputs = {name: [str(path) for path in input_files(job, name, entry)] for name, entry in entries.items()}
+    for where, name in _spectra_of(job).items():
+        survey = job.catalogs[name].survey
+        if survey is not None and load_survey(survey).spectrum is None:
+            raise InputError(
+                "a catalogue of spectra is wanted and a table is named",
+                where=where,
+                seen=f"{name}, of the survey {survey}",
+                needed="a survey whose schema has a `spectrum` section",
+            )
+    inputs = {name: [str(path) for path in paths] for name, paths in _inputs(job).items()}
     for where, file in _other_files(job).items():
         if not Path(file).exists():
             raise InputError("a file of the job does not exist", where=where, seen=Path(file).absolute())
@@ -135,6 +147,19 @@ def plan(job: LaspmJob, subset: str | None = None) -> Summary:
     }
 
 
+def _inputs(job: LaspmJob) -> dict[str, list[Path]]:
+    """Files or directories of every catalogue that the job uses."""
+    return {name: input_files(job, name, job.catalogs[name]) for name in job.used_catalogs}
+
+
+def _spectra_of(job: LaspmJob) -> dict[str, str]:
+    """Catalogues that must hold spectra, by the setting that names them."""
+    given = job.references
+    found = {"spectra": job.spectra}
+    found |= {"references.sample.spectra": given.sample.spectra} if given.sample else {}
+    return found | ({"references.library.spectra": given.library.spectra} if given.library else {})
+
+
 def _told(paths: list[str]) -> list[str]:
     """Spectra are many: the first and the last file stand for them."""
     return paths if len(paths) <= 10 else [paths[0], f"... {len(paths) - 2:,} more ...", paths[-1]]
@@ -151,6 +176,8 @@ def _other_files(job: LaspmJob) -> dict[str, str]:
         found |= {f"references.sample.models {branch}": file for branch, file in given.sample.models.items()}
         excluded = given.sample.selection.exclusions
         found |= {f"references.sample.selection.exclusions {e.name}": e.file for e in excluded if e.file}
+        maps = given.sample.selection.cuts.reddening.sfd98
+        found |= {"references.sample.selection.cuts.reddening.sfd98": maps} if maps else {}
     if job.truth:
         found["truth.file"] = job.truth.file
     if job.report.isochrones:
@@ -188,7 +215,11 @@ def _match(
         out=out,
         schema=schema,
         properties=replace(properties, extra=_kept_roles(properties.extra, schema.names)),
-        settings={"matching": job.matching.model_dump(mode="json"), "references": references.digest},
+        settings={
+            "matching": job.matching.model_dump(mode="json"),
+            "references": references.digest,
+            "columns": dict(references.names),
+        },
     )
     done = map_catalog(on, partial(match_spectra_pixel, task), mapped, subset=subset)
     steps.append({**done, "name": "match spectra"})

@@ -70,7 +70,7 @@ def report_run(job: LaspmJob, out: Path, steps: Sequence[Summary]) -> Summary:
         spectra=_spectra(job),
         references=_references(job, out),
         evaluations=evaluations,
-        extras=_left_sections(out),
+        extras=_left_sections(job, out),
     )
     return {"report": str(page), "evaluations": evaluation_rows(evaluations)}
 
@@ -183,9 +183,10 @@ def _references(job: LaspmJob, out: Path) -> ReferenceFile:
     return ReferenceFile(path, digest, tuple(sorted(given.columns.items())))
 
 
-def _left_sections(out: Path) -> list[ExtraSection]:
+def _left_sections(job: LaspmJob, out: Path) -> list[ExtraSection]:
     """Sections that steps left, in the order of the run; their pictures are in the HTML already."""
-    paths = [out / step / SECTIONS for step in STEPS_WITH_SECTIONS]
+    idle = {"leave_one_out": not job.leave_one_out, "errors": job.errors is None}  # what is there is of an earlier job
+    paths = [out / step / SECTIONS for step in STEPS_WITH_SECTIONS if not idle.get(step, False)]
     return [ExtraSection(**section) for path in paths if path.is_file() for section in json.loads(path.read_text())]
 
 

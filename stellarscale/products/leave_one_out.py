@@ -53,7 +53,8 @@ def leave_one_out(job: LaspmJob, file: ReferenceFile, *, update: bool) -> Summar
     """
     started = time.perf_counter()
     out = run_directory(job) / "leave_one_out"
-    about = {"settings": {"matching": job.matching.model_dump(mode="json"), "references": file.digest}}
+    settings = {"matching": job.matching.model_dump(mode="json"), "references": file.digest}
+    about = {"settings": settings | {"columns": dict(file.names), "seed": job.seed}}
     ledger = open_ledger(out, step="leave_one_out", digest=digest_of(about), about=about, update=update)
     if ledger.finished:
         return {**ledger.finished, "resumed": True}

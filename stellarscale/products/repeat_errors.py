@@ -50,9 +50,10 @@ def calibrate_errors(job: LaspmJob, source: Path) -> ErrorsConfig:
     settings = job.errors
     assert settings is not None, "the caller looked"
     snr, _ = job.errors_by
+    assert snr is not None, "checked by the settings"
     stored = open_stored(source)
     wanted = [settings.star, *([settings.split.column] if settings.split else [])]
-    missing = [name for name in [snr or "snr_i", *wanted] if name not in stored.schema.names]
+    missing = [name for name in [snr, *wanted] if name not in stored.schema.names]
     if missing:
         raise ConfigError(
             "the errors need columns that the catalogue does not have",
@@ -61,7 +62,6 @@ def calibrate_errors(job: LaspmJob, source: Path) -> ErrorsConfig:
             needed=", ".join(missing),
             cause="they are kept by `matching.columns`, or attached by `attach`",
         )
-    assert snr is not None, "checked above"
     labels = job.matching.labels
     rows = read_columns(stored, list(dict.fromkeys([snr, *labels, *wanted])))
     rows = rows.filter(rows[settings.star].is_valid())

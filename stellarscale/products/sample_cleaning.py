@@ -122,7 +122,7 @@ def clean_sample(
     bins, examples = candidates.bins, candidates.examples
     del candidates  # its spectra take as much memory as the sample's
     red = _window(flux, ivar, windows["network"])
-    verdict = clean_by_network(*red, sample.labels[rows], settings.network, seed=settings.seed)
+    verdict = clean_by_network(*red, sample.labels[rows], settings.network, seed=settings.seed or 0)
     fate[rows[~verdict.kept]] = Fate.CONTRADICTED
     sessions = tuple(_of_sample(session, rows) for session in verdict.sessions)
     rows, flux, ivar = rows[verdict.kept], flux[verdict.kept], ivar[verdict.kept]

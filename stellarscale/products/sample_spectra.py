@@ -100,7 +100,7 @@ def _batches(stored: StoredCatalog, column: str, wanted: pa.Array) -> Iterator[p
 
 
 def on_grid(flux: NDArray, source: WaveGrid, target: WaveGrid, *, where: Path) -> NDArray[np.float64]:
-    """Spectra without noise on another grid: a part of theirs where the two align, else rebinned.
+    """Spectra without noise on another grid: a part where the two align, else rebinned, or interpolated if coarser.
 
     Raises
     ------
@@ -119,5 +119,7 @@ def on_grid(flux: NDArray, source: WaveGrid, target: WaveGrid, *, where: Path) -
     offset = target.offset_in(source)
     if offset is not None and offset >= 0 and offset + target.n_pix <= source.n_pix:
         return np.asarray(flux[:, offset : offset + target.n_pix], dtype=np.float64)
+    if source.step_dex > target.step_dex:  # rebinned, coarse models would be stairs
+        return np.stack([np.interp(target.log10_aa, source.log10_aa, row) for row in flux])
     ones, edges, out = np.ones(source.n_pix), grid_edges(source), grid_edges(target)
     return np.stack([rebin(np.asarray(row, dtype=np.float64), ones, edges, out)[0] for row in flux])

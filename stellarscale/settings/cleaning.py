@@ -130,4 +130,4 @@ class SampleCleaning(Frozen):
     network: NetworkCleaning = NetworkCleaning()
     leave_one_out: LeaveOneOut = LeaveOneOut()
     reference: ReferenceGrid = ReferenceGrid()
-    seed: int = Field(0, ge=0, description="of the network's splits and weights")
+    seed: int | None = Field(None, ge=0, description="of the network's splits and weights; the job's if null")

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from stellarscale.frozen import Frozen
 from stellarscale.settings.cleaning import SampleCleaning
 from stellarscale.settings.job import Job, MatchChain
-from stellarscale.settings.sample import SampleSelection
+from stellarscale.settings.sample import LABELS, SampleSelection
 from stellarscale.settings.spectra_matching import SpectraMatching
 from stellarscale.settings.spectral_errors import RepeatSettings
 
@@ -41,7 +41,8 @@ class EmpiricalSample(Frozen):
         description="branch: FITS file of model spectra with labels, which its spectra are recalibrated to",
     )
     review: str | None = Field(
-        None, description="directory of the review table, which you edit; `<out>/review` if null"
+        None,
+        description="directory of the review table, which you edit; `<out>_review` if null",
     )
 
 
@@ -67,6 +68,8 @@ class References(Frozen):
     def _one_source(self) -> References:
         if sum(item is not None for item in (self.file, self.sample, self.library)) != 1:
             raise ValueError("give exactly one of `file`, `sample`, `library`")
+        if self.columns and self.file is None:
+            raise ValueError("`columns` are those of a `file`: a library has columns of its own")
         return self
 
 
@@ -138,6 +141,30 @@ class LaspmJob(Job):
     def primary(self) -> str:
         """The spectra."""
         return self.spectra
+
+    @model_validator(mode="after")
+    def _labels_are_given(self) -> LaspmJob:
+        library = self.references.library
+        missing = sorted(set(self.matching.labels) - set(library.columns)) if library else []
+        if missing:
+            raise ValueError(f"`references.library.columns` has no column for {', '.join(missing)}")
+        if self.references.sample and not set(self.matching.labels) <= set(LABELS):
+            raise ValueError(f"the labels of a sample are {', '.join(LABELS)}, not {', '.join(self.matching.labels)}")
+        return self
+
+    @model_validator(mode="after")
+    def _errors_can_be_made(self) -> LaspmJob:
+        if self.errors is None:
+            return self
+        if self.errors_by[0] is None:
+            raise ValueError("`errors` go by the S/N: `matching.snr` names its column, which `matching.columns` keeps")
+        accuracy = self.errors.accuracy
+        if accuracy == "leave_one_out" and not self.leave_one_out:
+            raise ValueError("`errors.accuracy` is to be that of the leave-one-out: `leave_one_out` must be true")
+        unknown = sorted(set(accuracy) - set(self.matching.labels)) if isinstance(accuracy, dict) else []
+        if unknown:
+            raise ValueError(f"`errors.accuracy` names {', '.join(unknown)}: no label of the matching")
+        return self
 
     @model_validator(mode="after")
     def _columns_differ(self) -> LaspmJob:

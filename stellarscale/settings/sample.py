@@ -205,6 +205,7 @@ class SampleSelection(Frozen):
         names = [branch.name for branch in self.branches]
         _no_repeats(names, "two branches have one name")
         _no_repeats([catalog.name for catalog in self.catalogs], "two label catalogues have one name")
+        _no_repeats([e.name for e in self.exclusions if e.file], "two lists of stars to leave out have one name")
         for catalog in self.catalogs:
             unknown = sorted({*catalog.branches, *catalog.offsets} - set(names))
             if unknown:

@@ -124,6 +124,15 @@ def test_columns_of_other_names_can_be_told(tmp_path):
     assert read_spectra_fits(tmp_path / "a.fits", labels=LABELS, names=names).table.column_names == list(LABELS)
 
 
+def test_a_column_that_is_named_comes_before_one_of_the_label_s_name(tmp_path):
+    table = {"teff": np.full(4, 3000.0), "teff_b": np.full(4, 3500.0), "m_h": np.full(4, 4.5), "logg": np.zeros(4)}
+    foreign(tmp_path / "a.fits", header=LOG_AXIS, table=table)
+    names = {"teff": "teff_b", "logg": "m_h", "m_h": "logg"}
+    back = read_spectra_fits(tmp_path / "a.fits", labels=LABELS, names=names)
+    assert sorted(back.table.column_names) == sorted(LABELS)
+    np.testing.assert_array_equal(back.labels(("teff", "logg", "m_h")), [[3500.0, 4.5, 0.0]] * 4)
+
+
 WAVE = 10 ** (3.8 + 1e-4 * np.arange(50))
 
 

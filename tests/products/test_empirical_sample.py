@@ -74,8 +74,9 @@ def test_spectra_of_another_survey_are_told(m_run, tmp_path):
 
 
 def test_a_catalogue_without_spectra_is_told(m_run, tmp_path):
-    text = refused(m_run, tmp_path / "run", "references.sample.spectra=gaia", error=SchemaError)
-    assert "flux" in text
+    text = refused(m_run, tmp_path / "run", "references.sample.spectra=gaia", error=InputError)
+    assert "gaia_dr3" in text
+    assert "`spectrum` section" in text
 
 
 @pytest.mark.parametrize(

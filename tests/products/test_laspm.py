@@ -264,7 +264,7 @@ def test_threads_and_processes_make_the_same_bytes(m_run, monkeypatch, tmp_path)
 
 
 def test_changed_settings_are_refused_with_both_values(m_run):
-    with pytest.raises(RunError, match="matching") as told:
+    with pytest.raises(RunError, match="matcher") as told:
         laspm.run(m_job(m_run.sky, m_run.out, "matching.k=3"), cluster="threads:1")
     text = str(told.value)
     for part in ("k was 5, now 3", "--update", str(m_run.out)):

@@ -142,7 +142,10 @@ def test_columns_that_the_spectra_do_not_have(m_run, tmp_path):
     ("override", "where"),
     [
         ("references={file: nowhere.fits}", "references.file"),
-        ("references={library: {spectra: spectra, labels: nowhere.csv, columns: {teff: t}}}", "library.labels"),
+        (
+            "references={library: {spectra: spectra, labels: nowhere.csv, columns: {teff: t, logg: l, m_h: m}}}",
+            "library.labels",
+        ),
         ("references.sample.models={dwarf: nowhere.fits, giant: nowhere.fits}", "models dwarf"),
         ("references.sample.selection.exclusions=[{name: binaries, file: nowhere.csv}]", "exclusions binaries"),
         ("truth.file=nowhere.parquet", "truth.file"),

@@ -109,7 +109,7 @@ def test_nothing_of_the_work_is_left(finished):
 def test_a_decision_of_the_review_changes_what_follows(finished):
     """The last test of the module: it changes the run."""
     job, out = finished[0], Path(finished[0].out)
-    table = out / "review" / "review.csv"
+    table = out.with_name(f"{out.name}_review") / "review.csv"
     dropped = decide(table)
     _, _, before = fits_parts(out / "sample" / "cleaned" / "sample.fits")
     assert dropped in before["obsid"]
