@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import weakref
 from pathlib import Path
 
 from stellarscale.errors import RunError
+
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Lock:
@@ -23,7 +26,12 @@ class Lock:
     """
 
     def __init__(self, folder: Path) -> None:
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            if error.errno in _READ_ONLY:
+                return  # nor can this process make anything here; what others have finished it may use
+            raise
         self.release = weakref.finalize(self, os.close, handle)
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,6 +15,8 @@ from stellarscale.kernels.template_rank import SUMS
 
 # How far the matrix of the basis may take the score off, as a share of it.
 DOUBT = 3e-4
+# Steps at most: from a start far off, the first is rounded.
+_STEPS = 3
 
 
 @njit(nogil=True, cache=True)
@@ -46,23 +48,36 @@ def pixel_scores(spectrum, flux, numbers, moments, errors, limit, order, score):
             total, slopes = _slope(y, weight, flux[i], start[0])
         else:
             total, slopes = _slopes(y, weight, x, flux[i], start)
-        gain = _gain(slopes, a, order)
+        gain = _times(slopes, solve(slopes, a, order))
         score[i] = total - gain
         if errors[i] < 0.5:  # a matrix off by the share e puts the gain off by e / (1 - e)
             least = total - gain * (1.0 + 2.0 * errors[i])
-            if least > limit:
+            if least > limit and least >= gain:
                 score[i] = least
                 continue
-            if 2.0 * gain * errors[i] <= DOUBT * score[i]:
+            if 2.0 * gain * errors[i] <= DOUBT * score[i] and score[i] >= gain:
                 continue
-        total, slopes, a = _residual_sums(y, weight, x, flux[i], start)
-        score[i] = total - _gain(slopes, a, order)
+        score[i] = _from_afar(y, weight, x, flux[i], start, order)
 
 
 @njit(nogil=True, cache=True)
-def _gain(slopes, squares, order):
-    """What chi^2 falls by on the step to the best polynomial."""
-    step = solve(slopes, squares, order)
+def _from_afar(y, weight, x, template, start, order):
+    """Chi^2 with the matrix from all pixels too; again from where that led if most of the sum is what it fell by."""
+    score = np.inf
+    for _ in range(_STEPS):
+        total, slopes, squares = _residual_sums(y, weight, x, template, start)
+        step = solve(slopes, squares, order)
+        gain = _times(slopes, step)
+        score = total - gain
+        if score >= gain:
+            break
+        start = (start[0] + step[0], start[1] + step[1], start[2] + step[2])
+    return score
+
+
+@njit(nogil=True, cache=True)
+def _times(slopes, step):
+    """What chi^2 falls by on a step."""
     return slopes[0] * step[0] + slopes[1] * step[1] + slopes[2] * step[2]
 
 

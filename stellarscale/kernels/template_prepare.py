@@ -113,7 +113,7 @@ def prepare(flux: ArrayLike, *, order: int) -> Templates:
     )
 
 
-def _bin_means(values: NDArray[np.float32], edges: NDArray[np.int64]) -> NDArray[np.float32]:
+def _bin_means(values: NDArray[np.floating], edges: NDArray[np.int64]) -> NDArray[np.float32]:
     """Means over bins of columns, zero in empty ones; bins by rows."""
     total = np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, axis=1, dtype=np.float64)], axis=1)
     means = np.diff(total[:, edges], axis=1) / np.maximum(np.diff(edges), 1)

@@ -83,8 +83,8 @@ def build_sample(on: Session, job: LaspmJob, catalogs: dict[str, Path], steps: l
     assert settings is not None, "the caller looked"
     folder = run_directory(job) / "sample"
     matched = match_chain(on, settings.match, catalogs, store_of(job), steps=steps)
-    for attach in settings.attach:
-        together = store_of(job) / f"{settings.match.primary}_with_{attach.catalog}"
+    for number, attach in enumerate(settings.attach):
+        together = folder / f"attached_{number}"  # in the run: jobs that share a store attach columns of their own
         steps.append(attach_catalog(on, matched, catalogs[attach.catalog], together, attach))
         matched = together
     paths = _Paths(

@@ -58,9 +58,10 @@ def leave_one_out(job: LaspmJob, file: ReferenceFile, *, update: bool) -> Summar
     ledger = open_ledger(out, step="leave_one_out", digest=digest_of(about), about=about, update=update)
     if ledger.finished:
         return {**ledger.finished, "resumed": True}
-    references = load_references(file, job.matching)
-    spectra = read_spectra_fits(file.path, labels=job.matching.labels, names=dict(file.names))
-    plain, refined = _derived(job, references, spectra)
+    with ledger.working("leave_one_out", 1):
+        references = load_references(file, job.matching)
+        spectra = read_spectra_fits(file.path, labels=job.matching.labels, names=dict(file.names))
+        plain, refined = _derived(job, references, spectra)
     methods = {"plain": plain} | ({"refined": refined} if refined is not None else {})
     final = plain if refined is None else refined
     _write_table(job, references, final, out / TABLE)

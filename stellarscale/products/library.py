@@ -27,7 +27,7 @@ from stellarscale.settings.laspm import LaspmJob, Library
 from stellarscale.settings.spectra_matching import SpectraMatching
 
 REFERENCES = "references.fits"
-STAR = "star"
+ID, STAR = "spectrum_id", "star"
 
 
 def build_library(on: Session, job: LaspmJob, catalogs: dict[str, Path], steps: list[Summary]) -> Path:
@@ -58,13 +58,13 @@ def build_library(on: Session, job: LaspmJob, catalogs: dict[str, Path], steps: 
         return out / REFERENCES
     with ledger.working("library", 1):
         complete = _complete(labels, library)
-        there = pa.array(~missing_spectra(source, "spectrum_id", labels[library.id]))
+        there = pa.array(~missing_spectra(source, ID, labels[ID]))
         chosen = labels.filter(pc.and_(complete, there))
         if chosen.num_rows == 0:
             raise InputError(
                 "no spectrum of the library has labels",
                 where=file,
-                seen=", ".join(str(value) for value in labels[library.id][:3].to_pylist()),
+                seen=", ".join(str(value) for value in labels[ID][:3].to_pylist()),
                 needed="the names of spectra: " + _some_ids(source),
             )
         written = _write(source, chosen, job, out, {"CONFIG": digest_of(about["settings"])[:32]})
@@ -86,7 +86,7 @@ def build_library(on: Session, job: LaspmJob, catalogs: dict[str, Path], steps: 
 
 
 def read_labels(file: Path, library: Library) -> pa.Table:
-    """The columns of a table of labels that the library names: the id as text, the labels as float64.
+    """The columns of a table of labels that the library names: ``spectrum_id`` and ``star`` as text, labels float64.
 
     Raises
     ------
@@ -99,10 +99,10 @@ def read_labels(file: Path, library: Library) -> pa.Table:
     if missing:
         seen, needed = ", ".join(table.column_names[:20]), ", ".join(missing)
         raise InputError("the table of labels lacks columns", where=file, seen=seen, needed=needed)
-    columns = {library.id: table[library.id].cast(pa.string())}
+    columns = {ID: table[library.id].cast(pa.string())}
     columns |= {label: _numbers(table, column, file) for label, column in library.columns.items()}
     columns[STAR] = table[library.star or library.id].cast(pa.string())
-    counted = pc.value_counts(columns[library.id].drop_null())
+    counted = pc.value_counts(columns[ID].drop_null())
     twice = counted.field("values").filter(pc.greater(counted.field("counts"), 1))
     if len(twice):
         seen = ", ".join(twice[:5].to_pylist())
@@ -146,18 +146,18 @@ def _complete(labels: pa.Table, library: Library) -> pa.Array:
 
 
 def _some_ids(source: Path) -> str:
-    ids = read_columns(open_stored(source), ["spectrum_id"])["spectrum_id"]
+    ids = read_columns(open_stored(source), [ID])[ID]
     return ", ".join(str(value) for value in ids[:3].to_pylist()) + ", ..."
 
 
 def _write(source: Path, labels: pa.Table, job: LaspmJob, out: Path, provenance: dict[str, str]) -> int:
     """Write the references; the labels' table is that of the library: its id, its labels, the star."""
     scratch = out / "spectra"
-    spectra = copy_spectra(source, "spectrum_id", labels.column(0), scratch)
-    fields = [pa.field("spectrum_id", pa.string(), metadata=field_metadata("", "meta.id;meta.main", "spectrum"))]
+    spectra = copy_spectra(source, ID, labels[ID], scratch)
+    fields = [pa.field(ID, pa.string(), metadata=field_metadata("", "meta.id;meta.main", "spectrum"))]
     fields += [pa.field(label, pa.float64()) for label in labels.column_names[1:-1]]
     fields.append(pa.field(STAR, pa.string(), metadata=field_metadata("", "meta.id", "star of the spectrum")))
-    table = labels.rename_columns([field.name for field in fields]).cast(pa.schema(fields))
+    table = labels.cast(pa.schema(fields))
     flux, ivar = spectra.load(np.arange(table.num_rows))
     shutil.rmtree(scratch)
     usable = _usable(flux, ivar, spectra.grid, job.matching)

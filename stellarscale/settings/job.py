@@ -74,7 +74,9 @@ class Job(Frozen):
     catalogs: dict[str, CatalogInput]
     truth: Truth | None = None
     evaluation: Evaluation = Evaluation()
-    exports: tuple[Literal["fits", "csv"], ...] = Field((), description="files to write beside the catalogue; CSV without columns of vectors")
+    exports: tuple[Literal["fits", "csv"], ...] = Field(
+        (), description="files to write beside the catalogue; CSV without columns of vectors"
+    )
 
     @property
     def used_catalogs(self) -> tuple[str, ...]:

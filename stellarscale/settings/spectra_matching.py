@@ -74,7 +74,7 @@ class SpectraMatching(Frozen):
     )
     order: Literal[0, 1, 2] = Field(2, description="order of the multiplicative polynomial; 0 is a free scale")
     k: int = Field(5, ge=1, le=8, description="references that are combined")
-    candidates: int = Field(16, ge=1, description="references of the fast ranking that are compared in full precision")
+    candidates: int = Field(8, ge=1, description="references of the fast ranking that are compared in full precision")
     min_pixels: int = Field(300, ge=20, description="pixels with information that a spectrum needs for parameters")
     snr_min: float = Field(5.0, ge=0, description="below: LOW_SNR")
     chi2_reduced_max: float = Field(

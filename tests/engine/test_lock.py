@@ -1,5 +1,6 @@
 """Two processes must not make one directory."""
 
+import errno
 import subprocess
 import sys
 
@@ -49,3 +50,14 @@ def test_the_lock_of_a_killed_process_is_free(busy):
 def test_a_process_may_take_its_own_lock_again(tmp_path):
     assert [Lock(tmp_path), Lock(tmp_path)]
     assert (tmp_path / "lock").is_file()
+
+
+def test_what_others_have_finished_can_be_used_where_nothing_can_be_written(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    open_ledger(out, step="match", digest="d", about={}).finish({"rows": 1})
+
+    def refuse(*about):
+        raise PermissionError(errno.EACCES, "no", str(out))
+
+    monkeypatch.setattr("stellarscale.engine.lock.os.open", refuse)
+    assert open_ledger(out, step="match", digest="d", about={}).finished == {"rows": 1}

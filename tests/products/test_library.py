@@ -74,6 +74,16 @@ def test_spectra_and_labels_come_together_by_name(run, tmp_path, suffix):
     assert not (path.parent / "spectra").exists(), "the copies on disk are removed"
 
 
+def test_the_column_of_the_spectra_may_be_called_as_that_of_the_stars(run, tmp_path):
+    table = labels_of(run)
+    table.rename_column("name", "star")
+    table.write(tmp_path / "labels.csv", format="ascii.csv")
+    path, _ = build(job_of(run, tmp_path / "labels.csv", tmp_path / "run", id="star"), run.spectra)
+    found = read_spectra_fits(path, labels=LABELS).table
+    assert found["spectrum_id"].to_pylist() == found["star"].to_pylist() == list(table["star"])
+    np.testing.assert_allclose(found["m_h"], table["feh"], rtol=1e-12)
+
+
 def test_what_lacks_labels_or_a_spectrum_is_left_out_and_counted(run, tmp_path):
     table = labels_of(run)
     table["Teff"] = MaskedColumn(table["Teff"], mask=np.arange(N) == 3)

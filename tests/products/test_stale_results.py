@@ -19,7 +19,7 @@ from stellarscale.kernels.wavelength import WaveGrid
 from stellarscale.products import laspm
 from stellarscale.settings.laspm import LaspmJob
 
-GRID = WaveGrid.covering(6000, 6400)
+GRID = WaveGrid.covering(6000, 6700)
 
 
 @pytest.fixture(scope="module")
