@@ -145,6 +145,9 @@ def import_command(
         if margin_arcsec:
             summary["margin"] = importing.write_margin_cache(out, margin_arcsec)
     _report(summary, as_json)
+    if summary["rejected"] and not summary["written"]:
+        click.echo("Error: every row was rejected; the first reason is told above.", err=True)
+        sys.exit(1)
 
 
 @main.command()

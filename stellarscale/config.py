@@ -124,12 +124,21 @@ def _apply(content: dict[str, Any], override: str) -> None:
         example = "e.g. --set training.test_fraction=0.3"
         raise ConfigError("an override must be KEY=VALUE", seen=override, needed=example)
     *parents, last = key.split(".")
-    target = content
+    target: Any = content
     for parent in parents:
-        target = target.setdefault(parent, {})
-        if not isinstance(target, dict):
+        target = target.setdefault(parent, {}) if isinstance(target, dict) else target[_place(target, parent, override)]
+        if not isinstance(target, dict | list):
             raise ConfigError("an override reaches into something that has no keys", seen=override, where=parent)
-    target[last] = _from_yaml(text, "the value of an override is not valid YAML", where=f"--set {override}")
+    value = _from_yaml(text, "the value of an override is not valid YAML", where=f"--set {override}")
+    target[last if isinstance(target, dict) else _place(target, last, override)] = value
+
+
+def _place(items: list[Any], key: str, override: str) -> int:
+    """Index of a list's item, counted from 0."""
+    if not key.isdigit() or int(key) >= len(items):
+        needed = f"a number from 0 to {len(items) - 1}" if items else "a value for the whole list, which is empty"
+        raise ConfigError("an override names no item of a list", seen=override, where=key, needed=needed)
+    return int(key)
 
 
 def _text_of(path: Path) -> str:

@@ -23,6 +23,11 @@ _DESCRIPTIONS = {
 def spectrum_field(name: str, grid: WaveGrid) -> pa.Field:
     """Arrow field of a spectrum column, ``flux`` or ``ivar``; the wavelength grid is in its metadata."""
     ucd, description = _DESCRIPTIONS[name]
+    first, last = grid.wave_aa[[0, -1]]
+    description += (
+        f"; pixel i, from 0, at 10**({grid.start_dex:.10g} + {grid.step_dex:.10g} i) Angstrom in vacuum at rest, "
+        f"{first:.2f} to {last:.2f}"
+    )
     wave = {_START: repr(grid.start_dex).encode(), _STEP: repr(grid.step_dex).encode(), _FRAME: _REST}
     kind = pa.list_(pa.field("element", pa.float32()), grid.n_pix)
     return pa.field(name, kind, metadata={**field_metadata("", ucd, description), **wave})

@@ -76,10 +76,11 @@ def export(
 
 
 def _all_columns(stored: StoredCatalog, format: str) -> list[str]:
-    spectra = wide_columns(stored.schema) if format == "csv" else []
-    if spectra:
-        log.warning("%s: a CSV file holds no spectra: %s left out", stored.root, ", ".join(spectra))
-    return [name for name in stored.schema.names if name not in spectra]
+    nested = [field.name for field in stored.schema if pa.types.is_nested(field.type) or _is_bytes(field.type)]
+    vectors = nested if format == "csv" else []
+    if vectors:
+        log.warning("%s: a CSV file holds no vectors: %s left out", stored.root, ", ".join(vectors))
+    return [name for name in stored.schema.names if name not in vectors]
 
 
 def partitions(stored: StoredCatalog, schema: pa.Schema, subset: Subset | None) -> Iterator[pa.Table]:

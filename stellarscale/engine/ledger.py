@@ -185,15 +185,25 @@ def keep_apart(out: Path, inputs: Sequence[Path]) -> None:
         Naming the input.
     """
     target = out.resolve()
+    folders: dict[Path, Path] = {}
     for path in inputs:
-        source = path.resolve()
-        if target == source or target in source.parents or (source.is_dir() and source in target.parents):
+        source = _resolved(path, folders)
+        if source.is_relative_to(target) or (target.is_relative_to(source) and source.is_dir()):
             raise CatalogError(
                 "the output directory and an input lie one in the other; nothing was touched",
                 where=out,
                 seen=f"input {source}",
                 needed="an output directory of its own",
             )
+
+
+def _resolved(path: Path, folders: dict[Path, Path]) -> Path:
+    """As ``Path.resolve``, which asks the disk for each part of a path: the files of a folder share its answer."""
+    if path.is_symlink() or path.is_dir():
+        return path.resolve()
+    if path.parent not in folders:
+        folders[path.parent] = path.parent.resolve()
+    return folders[path.parent] / path.name
 
 
 def _check_free(out: Path, known: dict[str, Any], step: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from stellarscale.errors import RunError
 
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+_HELD: weakref.WeakValueDictionary[tuple[int, int], Lock] = weakref.WeakValueDictionary()
 
 
 class Lock:
@@ -26,6 +27,12 @@ class Lock:
     """
 
     def __init__(self, folder: Path) -> None:
+        status = os.stat(folder)
+        place = (status.st_dev, status.st_ino)
+        # Kept alive: the kernel gives up a process's lock when the process closes any handle of the file.
+        self.first = _HELD.get(place)
+        if self.first is not None:
+            return
         try:
             handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
@@ -45,3 +52,4 @@ class Lock:
             ) from error
         except OSError:
             pass  # a file system without locks: nothing can be known of others
+        _HELD[place] = self

@@ -21,7 +21,6 @@ NOISES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 _REWEIGHTS = 2
 _CUT = 2.0  # robust sigmas at which a point's noise has doubled
 _FAR = 3.0  # robust sigmas beyond which a miss costs no more
-_LOCAL = 8  # power of the covariance that weighs misses nearby
 _ROOT3 = np.sqrt(3.0)
 
 Floats = NDArray[np.float64]

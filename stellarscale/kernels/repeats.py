@@ -165,7 +165,8 @@ def fit_repeats(
             seen=f"{n} spectra of {scatter.n_stars} stars, out of {len(np.asarray(snr))} spectra",
             needed=f"{max(config.min_in_step, FEWEST_FOR_A_FIT)} spectra of stars with {config.min_observations} or "
             f"more observations of S/N >= {config.min_snr:g}",
-            cause="few stars were observed often enough, or the column that identifies stars is one of spectra",
+            cause="few stars were observed often enough, a part of the sky has too few of them, or the column that "
+            "identifies stars is one of spectra; with `errors: null` the catalogue comes without errors",
         )
     centres, sigmas, counts = _steps(scatter, config)
     fitted = [_floor_and_noise(centres, column, counts) for column in sigmas.T]

@@ -8,6 +8,7 @@ from types import ModuleType
 
 from stellarscale.config import Job, read_job
 from stellarscale.errors import InputError
+from stellarscale.products.inputs import run_directory
 from stellarscale.products.steps import Summary
 
 
@@ -34,7 +35,9 @@ def rebuild_report(run_dir: Path) -> Summary:
     for needed in ("job.json", "steps.json"):
         if not (run_dir / needed).is_file():
             raise InputError("there is no finished run here", where=run_dir, needed=needed)
-    job = read_job(run_dir / "job.json")
+    job, here = read_job(run_dir / "job.json"), run_dir.absolute()
+    if run_directory(job) != here:  # it was moved, or told by a path relative to another directory
+        job = job.model_copy(update={"out": str(here)})
     return _product(job).rebuild_report(job, run_dir)
 
 

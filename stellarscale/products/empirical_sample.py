@@ -141,7 +141,7 @@ def _clean(on: Session, job: LaspmJob, settings: EmpiricalSample, selection: Sam
             "selection": digest_of(selection),
             "cleaning": cleaning.model_dump(mode="json"),
             "models": settings.models,
-            "matcher": {"order": matching.order, "k": matching.k},
+            "matcher": {"order": matching.order, "k": matching.k, "candidates": matching.candidates},
             "review": read_decisions(paths.review / REVIEW_TABLE),
         },
         "inputs": [fingerprint(path) for path in (paths.rows, paths.spectra, *files)],
@@ -149,7 +149,7 @@ def _clean(on: Session, job: LaspmJob, settings: EmpiricalSample, selection: Sam
     ledger = open_ledger(paths.out, step="clean", digest=digest_of("clean", about), about=about, update=on.update)
     if ledger.finished:
         return {**ledger.finished, "resumed": True}
-    with ledger.working("clean", 1):
+    with ledger.working("clean", 1), on.progress.stage("sample: selection, cleaning, network", total=1, done=0):
         rows, result, early = _selected(selection, paths)
         sample, lost = _with_spectra(result, selection, paths)
         scratch = paths.out / "spectra"
@@ -158,7 +158,7 @@ def _clean(on: Session, job: LaspmJob, settings: EmpiricalSample, selection: Sam
             _arrays(sample, selection),
             spectra.load,
             grid=spectra.grid,
-            match=template_matcher(order=matching.order, k=matching.k),
+            match=template_matcher(order=matching.order, k=matching.k, candidates=matching.candidates),
             directory=paths.review,
             settings=cleaning,
             models=_models(settings, cleaning.recalibration, spectra.grid),

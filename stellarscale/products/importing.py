@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from stellarscale.catalog.import_mend import adopt_spilled
 from stellarscale.catalog.import_plan import (
     ImportConfig,
@@ -20,7 +22,7 @@ from stellarscale.catalog.import_plan import (
     prepare_output,
     spill_directory,
 )
-from stellarscale.catalog.importer import find_duplicates, finish_import, plan_partitions, remove_spill
+from stellarscale.catalog.importer import REJECTS_FILE, find_duplicates, finish_import, plan_partitions, remove_spill
 from stellarscale.catalog.reader import open_stored
 from stellarscale.catalog.spectra_files import by_directory
 from stellarscale.catalog.spill import spill_source
@@ -120,9 +122,19 @@ def import_survey(
         "peak_memory_mb": max(spilled.peak_memory_mb, written.peak_memory_mb),
         "resumed_partitions": written.resumed,
     }
+    if done.rejected:
+        summary["rejects"] = _first_reject(out)
     ledger.finish(summary)
     remove_spill(task.spill)  # only now: a run that is killed before the summary needs it again
     return summary
+
+
+def _first_reject(out: Path) -> str:
+    """Where the rejects are, and the first of them: most often it stands for the others."""
+    path = out / REJECTS_FILE
+    with pq.ParquetFile(path) as file:
+        first = next(file.iter_batches(1, columns=["file", "reason"])).to_pylist()[0]
+    return f"{path}; the first: {first['file']}: {first['reason']}"
 
 
 def _about(plan: ImportPlan) -> dict[str, Any]:

@@ -38,7 +38,13 @@ def job_keys(prefix: str = "", product: str = "sages") -> list[Key]:
     keys = [key for key in every if key.name.startswith(prefix)]
     if not keys:
         heads = sorted({key.name.split(".")[0].removesuffix("[]") for key in every})
-        raise ConfigError("no key of a job begins so", seen=prefix, needed=f"one of {', '.join(heads)}")
+        others = [name for name in PRODUCTS if name != product]
+        raise ConfigError(
+            f"no key of a job of the product {product} begins so",
+            seen=prefix,
+            needed=f"one of {', '.join(heads)}",
+            cause=f"it is a key of another product: --product {' or '.join(others)}",
+        )
     return keys
 
 

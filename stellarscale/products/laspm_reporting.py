@@ -50,6 +50,10 @@ INTERVALS = (
     "The errors come from stars observed repeatedly, so they hold what differs from one spectrum of a star to the "
     "next. What the references and their labels do to all spectra of a star is not in them, and the truth knows it."
 )
+WITH_ACCURACY = (
+    "The errors are the scatter of stars observed repeatedly, with that of the references matched against one another on "
+    "top. The latter holds the errors of the references' labels too: where these are large, more stars lie inside."
+)
 
 
 def report_run(job: LaspmJob, out: Path, steps: Sequence[Summary]) -> Summary:
@@ -145,7 +149,7 @@ def write_laspm_report(
         digests={"job": digest_of(job), "references": references.digest},
         steps=tuple(step_row(step) for step in steps),
         evaluations=tuple(evaluations),
-        truth_intervals=INTERVALS,
+        truth_intervals=WITH_ACCURACY if job.errors and job.errors.accuracy else INTERVALS,
         models=None,
         metallicity=scan.metallicity,
         extras=tuple(section for section in made if section is not None),
@@ -185,7 +189,9 @@ def _references(job: LaspmJob, out: Path) -> ReferenceFile:
 
 def _left_sections(job: LaspmJob, out: Path) -> list[ExtraSection]:
     """Sections that steps left, in the order of the run; their pictures are in the HTML already."""
+    given = job.references
     idle = {"leave_one_out": not job.leave_one_out, "errors": job.errors is None}  # what is there is of an earlier job
+    idle |= {"sample/cleaned": given.sample is None, "library": given.library is None}
     paths = [out / step / SECTIONS for step in STEPS_WITH_SECTIONS if not idle.get(step, False)]
     return [ExtraSection(**section) for path in paths if path.is_file() for section in json.loads(path.read_text())]
 

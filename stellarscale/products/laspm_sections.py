@@ -92,7 +92,7 @@ def example_section(examples: Sequence[Example]) -> ExtraSection | None:
     figures = []
     for bad, caption in (
         (False, "Chosen to span temperature and signal to noise, coolest first."),
-        (True, "Spectra that no combination of references fits (BAD_FIT)."),
+        (True, "Spectra flagged BAD_FIT: no combination of references fits every pixel, be it a spike."),
     ):
         fits = [each.fit for each in examples if each.is_bad == bad]
         for start in range(0, len(fits), FITS_PER_FIGURE):

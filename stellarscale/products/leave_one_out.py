@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ from stellarscale.settings.sample import LABELS
 TABLE = "labels.parquet"
 FOLDS = 10
 Floats = NDArray[np.float64]
+NAMES = ("spectrum_id", "obsid")
+"""Columns of a file of references that name its spectra; the first that is there goes along."""
 STARS = ("star", "source_id")
 """Columns of a file of references that tell its stars apart; the first that is there counts."""
 
@@ -64,7 +67,7 @@ def leave_one_out(job: LaspmJob, file: ReferenceFile, *, update: bool) -> Summar
         plain, refined = _derived(job, references, spectra)
     methods = {"plain": plain} | ({"refined": refined} if refined is not None else {})
     final = plain if refined is None else refined
-    _write_table(job, references, final, out / TABLE)
+    _write_table(job, references, final, spectra.table, out / TABLE)
     numbers = {name: residual_numbers(job.matching.labels, each - references.labels) for name, each in methods.items()}
     write_json(out / "sections.json", [asdict(_section(job, references, final, numbers))])
     summary = {
@@ -133,8 +136,10 @@ def _stars(table: pa.Table) -> NDArray[np.int64]:
     return np.where(known < 0, table.num_rows + np.arange(table.num_rows), known)
 
 
-def _write_table(job: LaspmJob, references: References, derived: Floats, path: Any) -> None:
-    columns: dict[str, NDArray] = {"row": references.rows}
+def _write_table(job: LaspmJob, references: References, derived: Floats, spectra: pa.Table, path: Path) -> None:
+    name = next((name for name in NAMES if name in spectra.column_names), None)
+    columns: dict[str, Any] = {name: spectra[name].take(pa.array(references.rows))} if name else {}
+    columns["row"] = references.rows
     for place, label in enumerate(job.matching.labels):
         columns |= {label: references.labels[:, place], f"{label}_left_out": derived[:, place]}
     with atomic_write(path) as temporary:

@@ -14,6 +14,7 @@ from stellarscale.catalog.reader import open_stored, read_columns
 from stellarscale.engine.ledger import write_json
 from stellarscale.errors import ConfigError
 from stellarscale.kernels.repeats import RepeatErrors, deviations, fit_repeats
+from stellarscale.kernels.stats import FEWEST_FOR_A_FIT
 from stellarscale.partition.features import floats
 from stellarscale.partition.label_errors import ErrorsConfig
 from stellarscale.products.inputs import run_directory
@@ -72,7 +73,7 @@ def calibrate_errors(job: LaspmJob, source: Path) -> ErrorsConfig:
         product=load_product(job.product),
         models=models,
         split=(settings.split.column, settings.split.limit) if settings.split else None,
-        accuracy=_accuracy(job, settings),
+        accuracy=accuracy_of(job),
     )
     _write(job, rows, models, settings, config)
     return config
@@ -95,10 +96,16 @@ def _model(rows: pa.Table, settings: RepeatSettings, labels: tuple[str, ...], sn
     return fit_repeats(*_arrays(rows, settings, labels, snr), names=labels, config=settings.config)
 
 
-def _accuracy(job: LaspmJob, settings: RepeatSettings) -> tuple[tuple[float, ...], ...] | None:
-    """What is added in quadrature, for each kind of stars one number for each label; None for nothing."""
-    labels = job.matching.labels
-    if settings.accuracy is None:
+def accuracy_of(job: LaspmJob) -> tuple[tuple[float, ...], ...] | None:
+    """What is added in quadrature, for each kind of stars one number for each label; None for nothing.
+
+    Raises
+    ------
+    ConfigError
+        If it is to be that of the leave-one-out and there is none.
+    """
+    settings, labels = job.errors, job.matching.labels
+    if settings is None or settings.accuracy is None:
         return None
     if settings.accuracy != "leave_one_out":
         given = tuple(settings.accuracy.get(label, 0.0) for label in labels)
@@ -114,8 +121,8 @@ def _accuracy(job: LaspmJob, settings: RepeatSettings) -> tuple[tuple[float, ...
     residual = np.stack([floats(renamed, label) - floats(table, label) for label in labels], axis=1)
     kinds = [residual[kind] for kind in _kinds(renamed, settings)]
     everything = residual_numbers(labels, residual)
-    # Where no reference of a kind is left, those of all kinds stand in.
-    numbers = [residual_numbers(labels, each) if len(each) else everything for each in kinds]
+    # The scatter of a handful says nothing, that of a single one is 0: those of all kinds stand in.
+    numbers = [residual_numbers(labels, each) if len(each) >= FEWEST_FOR_A_FIT else everything for each in kinds]
     return tuple(tuple({**everything, **each}[label]["robust_sigma"] for label in labels) for each in numbers)
 
 

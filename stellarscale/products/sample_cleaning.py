@@ -5,6 +5,7 @@ Recalibration and clustering bin by bin, review, network, leave-one-out by the m
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from stellarscale.report.plots_review import plot_review
 from stellarscale.report.plots_style import png
 from stellarscale.settings.cleaning import SampleCleaning
 
+log = logging.getLogger(__name__)
 REVIEW_TABLE = "review.csv"
 _COMPANIONS = 7
 
@@ -164,6 +166,9 @@ def review(
                 part.write_bytes(_picture(sample, candidates, int(place), grid=grid, settings=settings))
         table.append(made)
     decisions = update_review(directory / REVIEW_TABLE, table)
+    strange = sorted(set(decisions) - set(sample.ids.tolist()))
+    if strange:  # a program for tables may have rounded long ids
+        log.warning("%s: decisions on spectra that are not in the sample: %s", directory, ", ".join(strange[:5]))
     fate = candidates.fate.copy()
     for row, reason in zip(candidates.rows, candidates.reason, strict=True):
         decision = decisions.get(str(sample.ids[row]), "")
@@ -199,12 +204,14 @@ def leave_one_out(
     return derived
 
 
-def template_matcher(*, order: int, k: int = 5) -> Match:
+def template_matcher(*, order: int, k: int = 5, candidates: int = 8) -> Match:
     """The matcher of the product: ``k`` best at a multiplicative polynomial of an order, simplex weights."""
     from stellarscale.kernels.template_match import match_spectra, prepare
 
     def match(flux: NDArray, ivar: NDArray, references: NDArray, stars: NDArray) -> tuple[NDArray, NDArray]:
-        found = match_spectra(flux, ivar, prepare(references, order=order), k=k, groups=stars, own=stars)
+        found = match_spectra(
+            flux, ivar, prepare(references, order=order), k=k, candidates=candidates, groups=stars, own=stars
+        )
         return found.index, found.weights
 
     return match

@@ -55,8 +55,8 @@ def sample_sections(
 
 def _selection(result: SampleResult) -> ExtraSection:
     steps, offsets = result.steps.to_pylist(), offsets_table(result.offsets).to_pylist()
-    head = ["step<", "branch<", "spectra", "stars"]
-    html = ["<p>What each step of the selection left, in order.</p>"]
+    head = ["after<", "branch<", "spectra left", "stars left"]
+    html = ["<p>What each step of the selection left, in order: each is named for what it takes away.</p>"]
     html.append(table(head, [_texts(row, ("step", "branch"), ("spectra", "stars")) for row in steps]))
     fits = result.branches.items()
     diagrams = [

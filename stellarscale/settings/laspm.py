@@ -158,9 +158,11 @@ class LaspmJob(Job):
             return self
         if self.errors_by[0] is None:
             raise ValueError("`errors` go by the S/N: `matching.snr` names its column, which `matching.columns` keeps")
-        accuracy = self.errors.accuracy
+        accuracy, split = self.errors.accuracy, self.errors.split
         if accuracy == "leave_one_out" and not self.leave_one_out:
             raise ValueError("`errors.accuracy` is to be that of the leave-one-out: `leave_one_out` must be true")
+        if accuracy == "leave_one_out" and split is not None and split.column not in self.matching.labels:
+            raise ValueError(f"the leave-one-out has no {split.column} to split `errors.accuracy` by, only the labels")
         unknown = sorted(set(accuracy) - set(self.matching.labels)) if isinstance(accuracy, dict) else []
         if unknown:
             raise ValueError(f"`errors.accuracy` names {', '.join(unknown)}: no label of the matching")

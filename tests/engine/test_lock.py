@@ -47,9 +47,20 @@ def test_the_lock_of_a_killed_process_is_free(busy):
     assert open_ledger(out, step="match", digest="d", about={}).run()["step"] == "match"
 
 
-def test_a_process_may_take_its_own_lock_again(tmp_path):
-    assert [Lock(tmp_path), Lock(tmp_path)]
-    assert (tmp_path / "lock").is_file()
+TRY = """
+import sys
+from pathlib import Path
+from stellarscale.engine.lock import Lock
+Lock(Path(sys.argv[1]))
+"""
+
+
+def test_a_process_may_take_its_own_lock_again_and_keeps_it(tmp_path):
+    first = Lock(tmp_path)
+    Lock(tmp_path)  # gone at once
+    taken = subprocess.run([sys.executable, "-c", TRY, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert first is not None
+    assert "another process is working" in taken.stderr
 
 
 def test_what_others_have_finished_can_be_used_where_nothing_can_be_written(tmp_path, monkeypatch):

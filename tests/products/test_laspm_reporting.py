@@ -46,10 +46,11 @@ def run(tmp_path_factory) -> MockRun:
 
 
 def test_the_report_has_every_section_and_its_numbers(run):
-    (run.out / "sample" / "cleaned").mkdir(parents=True)
+    job = run.job.model_copy(update={"leave_one_out": True})
+    (run.out / "leave_one_out").mkdir()
     lead = ExtraSection("lead", "Made elsewhere", "<p>told elsewhere</p>", (), {"n": 7})
-    (run.out / "sample" / "cleaned" / "sections.json").write_text(json.dumps([asdict(lead)]))
-    done = report_run(run.job, run.out, [STEP])
+    (run.out / "leave_one_out" / "sections.json").write_text(json.dumps([asdict(lead)]))
+    done = report_run(job, run.out, [STEP])
     assert [row["n"] for row in done["evaluations"]] == [600, 600, 600]
     html, numbers = Path(done["report"]).read_text(), json.loads((run.out / "report.json").read_text())
     assert re.findall(r'<section id="(\w+)"', html) == [*SECTIONS, "sky", "flags", "reproduce"]

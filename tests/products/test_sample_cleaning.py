@@ -304,6 +304,13 @@ def test_a_dropped_spectrum_stays_dropped_when_a_cluster_takes_it_in(mock, tmp_p
     assert fate[row] == Fate.DROPPED
 
 
+def test_decisions_on_spectra_that_are_not_there_are_told(mock, tmp_path, caplog):
+    found = mock.bins()
+    (tmp_path / "review.csv").write_text("spectrum_id,keep\n1.01E+08,drop\n")
+    review(mock.sample, found, grid=SMALL, directory=tmp_path, settings=SETTINGS)
+    assert "not in the sample: 1.01E+08" in caplog.text
+
+
 @pytest.mark.parametrize(
     "text, message",
     [

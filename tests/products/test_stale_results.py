@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 from reference.mock_laspm import MockRun, mock_run
@@ -17,6 +19,8 @@ from stellarscale.catalog.spectra_fits import LabelledSpectra, read_spectra_fits
 from stellarscale.errors import RunError
 from stellarscale.kernels.wavelength import WaveGrid
 from stellarscale.products import laspm
+from stellarscale.products.dispatch import rebuild_report
+from stellarscale.products.repeat_errors import accuracy_of
 from stellarscale.settings.laspm import LaspmJob
 
 GRID = WaveGrid.covering(6000, 6700)
@@ -68,6 +72,10 @@ def test_the_report_has_no_section_of_a_step_that_the_job_no_longer_has(mock, tm
     [
         ({"errors": {"star": "mjd", "accuracy": {"fe_h": 0.1}}}, "names fe_h: no label"),
         ({"errors": {"star": "mjd", "accuracy": "leave_one_out"}}, "`leave_one_out` must be true"),
+        (
+            {"errors": {"star": "mjd", "accuracy": "leave_one_out", "split": {"column": "mjd"}}, "leave_one_out": True},
+            "has no mjd to split",
+        ),
         ({"errors": {"star": "mjd"}, "matching": {"snr": None}}, r"`matching\.snr` names its column"),
         ({"errors": {"star": "mjd"}, "matching": {"columns": {"ra": "ra", "dec": "dec"}}}, "`matching.columns` keeps"),
     ],
@@ -75,3 +83,29 @@ def test_the_report_has_no_section_of_a_step_that_the_job_no_longer_has(mock, tm
 def test_errors_that_cannot_be_made_are_refused_before_any_work(mock, tmp_path, changes, message):
     with pytest.raises(ValidationError, match=message):
         job_of(mock, tmp_path / "run", **changes)
+
+
+def test_the_report_of_a_run_that_was_moved_can_be_written_again(m_run, tmp_path, monkeypatch):
+    moved = shutil.copytree(m_run.out, tmp_path / "moved")
+    job = json.loads((moved / "job.json").read_text()) | {"out": "runs/elsewhere"}
+    (moved / "job.json").write_text(json.dumps(job))
+    (moved / "report.html").unlink()
+    monkeypatch.chdir(tmp_path)
+    done = rebuild_report(Path("moved"))
+    assert Path(done["report"]).samefile(moved / "report.html")
+
+
+def test_the_scatter_of_a_handful_is_no_accuracy(mock, tmp_path):
+    """One giant among the references: alone it would be called exact."""
+    errors = {"star": "mjd", "accuracy": "leave_one_out", "split": {"column": "logg", "limit": 3.5}}
+    job = job_of(mock, tmp_path / "run", leave_one_out=True, errors=errors)
+    rng = np.random.default_rng(1)
+    logg = np.append(np.full(39, 4.5), 1.0)
+    columns = {"teff": 3500.0, "logg": logg, "m_h": 0.0}
+    left_out = {f"{name}_left_out": value + rng.normal(0, 1, 40) * 0.1 for name, value in columns.items()}
+    table = pa.table({name: np.broadcast_to(value, 40) for name, value in columns.items()} | left_out)
+    (tmp_path / "run" / "leave_one_out").mkdir(parents=True)
+    pq.write_table(table, tmp_path / "run" / "leave_one_out" / "labels.parquet")
+    giants, dwarfs = accuracy_of(job)
+    assert giants == pytest.approx(dwarfs, rel=0.2)
+    assert all(value == pytest.approx(0.1, rel=0.5) for value in dwarfs)
