@@ -51,8 +51,8 @@ INTERVALS = (
     "next. What the references and their labels do to all spectra of a star is not in them, and the truth knows it."
 )
 WITH_ACCURACY = (
-    "The errors are the scatter of stars observed repeatedly, with that of the references matched against one another on "
-    "top. The latter holds the errors of the references' labels too: where these are large, more stars lie inside."
+    "The errors are the scatter of stars observed repeatedly, with that of the references matched against one another "
+    "on top. The latter holds the errors of the references' labels too: where these are large, more stars lie inside."
 )
 
 
