@@ -110,6 +110,15 @@ def _with_position(selection: SampleSelection, matched: Path) -> SampleSelection
     return selection.model_copy(update={"keep": keep})
 
 
+def _located(selection: SampleSelection) -> SampleSelection:
+    """The same selection with the dust maps named by an absolute path, for workers that run elsewhere."""
+    reddening = selection.cuts.reddening
+    if reddening.sfd98 is None:
+        return selection
+    there = reddening.model_copy(update={"sfd98": str(Path(reddening.sfd98).absolute())})
+    return selection.model_copy(update={"cuts": selection.cuts.model_copy(update={"reddening": there})})
+
+
 def _cut_rows(on: Session, selection: SampleSelection, paths: _Paths) -> Summary:
     """Cuts of single rows, partition by partition."""
     stored = open_stored(paths.matched)
@@ -123,7 +132,7 @@ def _cut_rows(on: Session, selection: SampleSelection, paths: _Paths) -> Summary
         settings=selection.model_dump(mode="json"),
         inputs=tuple(sorted(Path(maps).glob("*.fits"))) if maps else (),
     )
-    task = SampleTask(paths.matched, paths.rows, paths.rejects, selection)
+    task = SampleTask(paths.matched, paths.rows, paths.rejects, _located(selection))
     return {**map_catalog(on, partial(sample_pixel, task), mapped), "name": "sample: cuts of single rows"}
 
 
