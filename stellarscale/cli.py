@@ -120,14 +120,11 @@ def simulate(rows: int, seed: int, product: str, workers: int | None, out: Path,
 def import_command(
     files: tuple[Path, ...],
     survey: str,
-    columns: str | None,
-    max_rows: int | None,
-    wave_aa: str | None,
-    margin_arcsec: float | None,
     out: Path,
     cluster: str,
-    fresh: bool,
+    margin_arcsec: float | None,
     as_json: bool,
+    **how: Any,
 ) -> None:
     """Import survey FILES into a HATS catalogue.
 
@@ -138,10 +135,9 @@ def import_command(
     with steps.session(cluster) as session:
         if margin_arcsec:
             importing.margin_path(out)
+        wave_aa, how["columns"] = how.pop("wave_aa"), _names(how["columns"])
         grid = importing.grid_within(survey, _range(wave_aa)) if wave_aa else None
-        summary = importing.import_survey(
-            session, files, survey, out, columns=_names(columns), max_rows=max_rows, grid=grid, fresh=fresh
-        )
+        summary = importing.import_survey(session, files, survey, out, grid=grid, **how)
         if margin_arcsec:
             summary["margin"] = importing.write_margin_cache(out, margin_arcsec)
     _report(summary, as_json)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import weakref
 from pathlib import Path
 
 from stellarscale.errors import RunError
 
+log = logging.getLogger(__name__)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 _HELD: weakref.WeakValueDictionary[tuple[int, int], Lock] = weakref.WeakValueDictionary()
 
@@ -50,6 +53,9 @@ class Lock:
                 needed="to wait until it is done: the same command goes on from there",
                 cause="the same job, or another one that shares its store, was started twice",
             ) from error
-        except OSError:
-            pass  # a file system without locks: nothing can be known of others
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                self.release()
+                raise
+            log.warning("%s: the file system has no locks, so runs that share it cannot see each other", folder)
         _HELD[place] = self

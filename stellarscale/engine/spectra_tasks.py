@@ -21,9 +21,9 @@ from stellarscale.kernels import healpix
 from stellarscale.partition.attach import AttachConfig, attach_columns
 from stellarscale.partition.label_errors import ErrorsConfig, add_errors
 from stellarscale.partition.references import References, place_in, prepare_references
-from stellarscale.partition.spectra import grid_of
 from stellarscale.partition.spectra_match import SpectraMatchConfig, match_partition, needed_columns, output_schema
 from stellarscale.settings.spectra_matching import SpectraMatching
+from stellarscale.spectra_columns import grid_of
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,6 @@ class AttachTask:
     right: Path
     out: Path
     config: AttachConfig
-    subset: Subset | None = None
     write: WriteOptions = field(default_factory=WriteOptions)
 
 
@@ -70,7 +69,6 @@ class ErrorsTask:
     source: Path
     out: Path
     config: ErrorsConfig
-    subset: Subset | None = None
     write: WriteOptions = field(default_factory=WriteOptions)
 
 
@@ -114,7 +112,7 @@ def attach_pixel(task: AttachTask, pixel: Pixel) -> Record:
     The left partition is read whole: attach to what the matching made rather than to the spectra.
     """
     catalog, other, config = stored_catalog(task.left), stored_catalog(task.right), task.config
-    left = chosen_rows(read_pixel(catalog, pixel), task.subset, catalog)
+    left = read_pixel(catalog, pixel)
     own = np.array([[pixel.first, pixel.last]], dtype=np.int64)
     ring = healpix.ring_around(pixel.order, pixel.ipix, config.radius_arcsec)
     columns = list(dict.fromkeys([*config.right.names, *config.columns.values()]))
@@ -132,7 +130,7 @@ def attach_pixel(task: AttachTask, pixel: Pixel) -> Record:
 def errors_pixel(task: ErrorsTask, pixel: Pixel) -> Record:
     """Give the labels of one partition their errors."""
     catalog = stored_catalog(task.source)
-    table = chosen_rows(read_pixel(catalog, pixel), task.subset, catalog)
+    table = read_pixel(catalog, pixel)
     written = write_pixel(task.out, pixel, add_errors(table, task.config), task.write)
     return {"rows_in": table.num_rows, **record_of(written)}
 

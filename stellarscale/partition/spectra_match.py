@@ -14,9 +14,9 @@ from stellarscale.flags import COLUMN, Flag
 from stellarscale.kernels.wavelength import LIGHT_KMS
 from stellarscale.partition.features import floats
 from stellarscale.partition.references import References, place_in
-from stellarscale.partition.spectra import FLUX, IVAR, grid_of, spectra_of
 from stellarscale.partition.spectra_match_schema import SpectraMatchConfig, needed_columns, output_schema
 from stellarscale.settings.spectra_matching import RvRefinement, SpectraMatching
+from stellarscale.spectra_columns import FLUX, IVAR, grid_of, spectra_of
 
 __all__ = ["SpectraMatchConfig", "match_partition", "needed_columns", "output_schema"]
 

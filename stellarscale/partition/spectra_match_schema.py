@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from stellarscale.errors import SchemaError
 from stellarscale.flags import COLUMN
-from stellarscale.partition.spectra import FLUX, IVAR
 from stellarscale.schema import ProductSchema, arrow_field
 from stellarscale.settings.spectra_matching import SpectraMatching
+from stellarscale.spectra_columns import FLUX, IVAR
 
 SKY_COLUMN = "_healpix_29"
 _LISTS = ("reference_ids", "reference_weights")

@@ -12,6 +12,8 @@ from stellarscale.config import CatalogInput, Job
 from stellarscale.errors import InputError
 from stellarscale.products.importing import import_survey
 from stellarscale.products.steps import Session, Summary
+from stellarscale.schema import load_survey
+from stellarscale.surveys.plan import check_names
 
 
 def run_directory(job: Job) -> Path:
@@ -40,6 +42,23 @@ def input_files(job: Job, name: str, entry: CatalogInput) -> list[Path]:
             )
         found += matches
     return found
+
+
+def checked_inputs(job: Job) -> dict[str, list[Path]]:
+    """Files or directories of every catalogue that the job uses; its columns are looked up in the survey's schema.
+
+    Raises
+    ------
+    InputError
+        If a file does not exist.
+    ConfigError
+        If a column to import is none of its survey's.
+    """
+    for name in job.used_catalogs:
+        entry = job.catalogs[name]
+        if entry.survey is not None:
+            check_names(load_survey(entry.survey), entry.columns)
+    return {name: input_files(job, name, job.catalogs[name]) for name in job.used_catalogs}
 
 
 def import_catalogs(on: Session, job: Job) -> tuple[dict[str, Path], list[Summary]]:

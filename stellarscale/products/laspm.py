@@ -29,7 +29,7 @@ from stellarscale.partition.spectra_match import SpectraMatchConfig
 from stellarscale.products.attaching import attach_catalog
 from stellarscale.products.empirical_sample import build_sample
 from stellarscale.products.external import check_externals, match_externals
-from stellarscale.products.inputs import export_files, import_catalogs, input_files, run_directory
+from stellarscale.products.inputs import checked_inputs, export_files, import_catalogs, run_directory
 from stellarscale.products.leave_one_out import leave_one_out
 from stellarscale.products.library import build_library
 from stellarscale.products.repeat_errors import calibrate_errors
@@ -37,7 +37,6 @@ from stellarscale.products.steps import Mapped, Session, Summary, inherited, map
 from stellarscale.products.truth import check_truth
 from stellarscale.schema import load_product, load_survey
 from stellarscale.settings.laspm import LaspmJob
-from stellarscale.surveys.plan import check_names
 
 
 def run(
@@ -70,9 +69,8 @@ def run(
     started = time.perf_counter()
     out = run_directory(job)
     plan(job, subset)
-    keep_apart(
-        out, [*(path for paths in _inputs(job).values() for path in paths), *map(Path, _other_files(job).values())]
-    )
+    inputs = [path for paths in checked_inputs(job).values() for path in paths]
+    keep_apart(out, [*inputs, *map(Path, _other_files(job).values())])
     ledger = open_ledger(out, step="run", digest=digest_of(job.product, job.name), about={}, fresh=fresh)
     with session(cluster, update=update or fresh) as on:
         catalogs, steps = import_catalogs(on, job)
@@ -114,10 +112,7 @@ def plan(job: LaspmJob, subset: str | None = None) -> Summary:
     """
     if subset is not None:
         parse_subset(subset)
-    entries = {name: job.catalogs[name] for name in job.used_catalogs}
-    for entry in entries.values():
-        if entry.survey is not None:
-            check_names(load_survey(entry.survey), entry.columns)
+    files = checked_inputs(job)
     for where, name in _spectra_of(job).items():
         survey = job.catalogs[name].survey
         if survey is not None and load_survey(survey).spectrum is None:
@@ -127,7 +122,7 @@ def plan(job: LaspmJob, subset: str | None = None) -> Summary:
                 seen=f"{name}, of the survey {survey}",
                 needed="a survey whose schema has a `spectrum` section",
             )
-    inputs = {name: [str(path) for path in paths] for name, paths in _inputs(job).items()}
+    inputs = {name: [str(path) for path in paths] for name, paths in files.items()}
     for where, file in _other_files(job).items():
         if not Path(file).exists():
             raise InputError("a file of the job does not exist", where=where, seen=Path(file).absolute())
@@ -145,11 +140,6 @@ def plan(job: LaspmJob, subset: str | None = None) -> Summary:
         "spectra": job.spectra,
         "digest": digest_of(job)[:16],
     }
-
-
-def _inputs(job: LaspmJob) -> dict[str, list[Path]]:
-    """Files or directories of every catalogue that the job uses."""
-    return {name: input_files(job, name, job.catalogs[name]) for name in job.used_catalogs}
 
 
 def _spectra_of(job: LaspmJob) -> dict[str, str]:

@@ -17,10 +17,10 @@ from stellarscale.engine.spectra_tasks import ReferenceFile, load_references
 from stellarscale.flags import COLUMN, Flag, decode
 from stellarscale.partition.features import floats
 from stellarscale.partition.references import References, place_in
-from stellarscale.partition.spectra import FLUX, IVAR, grid_of, spectra_of
 from stellarscale.products.scan import thinned
 from stellarscale.report.labels import in_plot, literal, short
 from stellarscale.report.plots_spectra import SpectrumFit
+from stellarscale.spectra_columns import FLUX, IVAR, grid_of, spectra_of
 
 if TYPE_CHECKING:
     from stellarscale.settings.laspm import LaspmJob

@@ -24,15 +24,14 @@ from stellarscale.products.evaluation import check_evaluation
 from stellarscale.products.external import match_externals
 from stellarscale.products.featured import SKY_ROLES, feature_inputs, located, no_features, only_position
 from stellarscale.products.forests import TrainedModel, stored_models, train_models
-from stellarscale.products.inputs import export_files, import_catalogs, input_files, run_directory, store_of
+from stellarscale.products.inputs import checked_inputs, export_files, import_catalogs, run_directory, store_of
 from stellarscale.products.labels import sample_task, training_sources
 from stellarscale.products.matching import match_chain
 from stellarscale.products.pretrained import given_models
 from stellarscale.products.steps import Mapped, Session, Summary, inherited, map_catalog, session
 from stellarscale.products.truth import check_truth
 from stellarscale.products.tuning import scan
-from stellarscale.schema import load_product, load_survey
-from stellarscale.surveys.plan import check_names
+from stellarscale.schema import load_product
 
 
 def run(
@@ -125,11 +124,7 @@ def plan(job: SagesJob, subset: str | None = None) -> Summary:
     check_evaluation(job)
     if job.training.pretrained is not None:
         given_models(job, job.training.pretrained)
-    entries = {name: job.catalogs[name] for name in job.used_catalogs}
-    for entry in entries.values():
-        if entry.survey is not None:
-            check_names(load_survey(entry.survey), entry.columns)
-    inputs = {name: [str(path) for path in input_files(job, name, entry)] for name, entry in entries.items()}
+    inputs = {name: [str(path) for path in paths] for name, paths in checked_inputs(job).items()}
     for path in feature_inputs(job.features):
         if not path.is_file():
             raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Literal
 
@@ -59,7 +60,7 @@ class Truth(Frozen):
     labels: dict[str, str] = Field(description="parameter: column of the truth")
 
 
-class Job(Frozen):
+class Job(Frozen, ABC):
     """A whole run of one product: what the steps that products share need to know of it."""
 
     product: str = Field(description="what to make")
@@ -79,19 +80,19 @@ class Job(Frozen):
     )
 
     @property
+    @abstractmethod
     def used_catalogs(self) -> tuple[str, ...]:
         """Catalogues that a step of the job reads, in the order in which it needs them."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def columns(self) -> Mapping[str, str]:
         """Column of the value-added catalogue: column of the table it is made from."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def units(self) -> Mapping[str, str]:
         """Unit of each parameter that the catalogue gives."""
-        raise NotImplementedError
 
     @property
     def class_rules(self) -> tuple[ClassRule, ...]:
@@ -104,9 +105,9 @@ class Job(Frozen):
         return None, ""
 
     @property
+    @abstractmethod
     def primary(self) -> str:
         """Catalogue whose rows are those of the value-added catalogue."""
-        raise NotImplementedError
 
     def column_of(self, source: str) -> str | None:
         """Column of the value-added catalogue that comes from a column or feature of another name, if any."""

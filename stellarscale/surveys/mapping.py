@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from stellarscale.errors import SchemaError
 from stellarscale.schema import Derivation, SurveySchema
-from stellarscale.surveys.native import NativeColumn, Source
+from stellarscale.surveys.native import Found, NativeColumn
 
 _ANY_INPUT_SUFFICES = {"jd_to_year", "mjd_to_year", "date_to_year"}
 
@@ -24,7 +24,7 @@ class Mapping:
         return name in self.native or name in self.derived
 
 
-def match_columns(source: Source, schema: SurveySchema) -> Mapping:
+def match_columns(source: Found, schema: SurveySchema) -> Mapping:
     """Match a file's columns with a schema.
 
     Raises
@@ -72,7 +72,7 @@ def _find(accepted: Sequence[str], columns: Sequence[NativeColumn], *, where: st
     return None
 
 
-def _missing(names: Sequence[str], source: Source, schema: SurveySchema) -> SchemaError:
+def _missing(names: Sequence[str], source: Found, schema: SurveySchema) -> SchemaError:
     have = [column.name for column in source.columns]
     lowered = {name.lower(): name for name in have}
     needs, near = [], []

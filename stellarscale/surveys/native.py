@@ -37,17 +37,21 @@ class NativeColumn:
     unit: str = ""
 
 
-class Source(Protocol):
-    """An opened native table; opening reads headers only."""
+class Found(Protocol):
+    """What a native table has, as far as a plan for it needs to know."""
 
     @property
     def path(self) -> Path: ...
 
     @property
-    def format(self) -> str: ...
+    def columns(self) -> tuple[NativeColumn, ...]: ...
+
+
+class Source(Found, Protocol):
+    """An opened native table; opening reads headers only."""
 
     @property
-    def columns(self) -> tuple[NativeColumn, ...]: ...
+    def format(self) -> str: ...
 
     @property
     def rows(self) -> int | None:

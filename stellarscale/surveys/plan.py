@@ -20,7 +20,7 @@ from stellarscale.schema import (
     field_metadata,
 )
 from stellarscale.surveys.mapping import Mapping
-from stellarscale.surveys.native import Source
+from stellarscale.surveys.native import Found
 from stellarscale.surveys.units import conversion_factor
 
 
@@ -145,7 +145,7 @@ def canonical_schema(schema: SurveySchema, columns: Sequence[str]) -> pa.Schema:
     )
 
 
-def make_plan(source: Source, schema: SurveySchema, mapping: Mapping, columns: Sequence[str]) -> Plan:
+def make_plan(source: Found, schema: SurveySchema, mapping: Mapping, columns: Sequence[str]) -> Plan:
     """Plan the reading of one file; columns that it cannot give will be null.
 
     Raises
@@ -170,7 +170,7 @@ def make_plan(source: Source, schema: SurveySchema, mapping: Mapping, columns: S
     return Plan(schema, tuple(steps.values()), rules, output, spread)
 
 
-def _add_step(name: str, source: Source, schema: SurveySchema, mapping: Mapping, steps: dict[str, Step]) -> None:
+def _add_step(name: str, source: Found, schema: SurveySchema, mapping: Mapping, steps: dict[str, Step]) -> None:
     if name in steps:
         return
     column, derivation, native = schema.columns[name], mapping.derived.get(name), mapping.native.get(name)

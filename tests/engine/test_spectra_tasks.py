@@ -34,10 +34,10 @@ from stellarscale.kernels.healpix import pixel_of
 from stellarscale.kernels.wavelength import WaveGrid
 from stellarscale.partition.attach import AttachConfig, KeyColumns
 from stellarscale.partition.label_errors import ErrorsConfig
-from stellarscale.partition.spectra import spectrum_array, spectrum_field
 from stellarscale.partition.spectra_match import SpectraMatchConfig, match_partition
 from stellarscale.schema import load_product
 from stellarscale.settings.spectra_matching import SpectraMatching
+from stellarscale.spectra_columns import spectrum_array, spectrum_field
 
 GRID = WaveGrid.covering(6000, 6200)
 SETTINGS = SpectraMatching(

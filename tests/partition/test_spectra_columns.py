@@ -6,7 +6,7 @@ import pytest
 
 from stellarscale.errors import SchemaError
 from stellarscale.kernels.wavelength import WaveGrid
-from stellarscale.partition.spectra import FLUX, IVAR, grid_of, spectra_of, spectrum_array, spectrum_field
+from stellarscale.spectra_columns import FLUX, IVAR, grid_of, spectra_of, spectrum_array, spectrum_field
 
 GRID = WaveGrid.covering(6000, 6010)
 

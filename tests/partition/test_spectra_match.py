@@ -14,7 +14,6 @@ from stellarscale.errors import InputError, SchemaError
 from stellarscale.flags import Flag
 from stellarscale.kernels.wavelength import LIGHT_KMS, WaveGrid
 from stellarscale.partition.references import edges, prepare_references
-from stellarscale.partition.spectra import spectrum_array, spectrum_field
 from stellarscale.partition.spectra_match import (
     SpectraMatchConfig,
     match_partition,
@@ -23,6 +22,7 @@ from stellarscale.partition.spectra_match import (
 )
 from stellarscale.schema import load_product
 from stellarscale.settings.spectra_matching import EdgeRule, RvRefinement, SpectraMatching
+from stellarscale.spectra_columns import spectrum_array, spectrum_field
 
 GRID = WaveGrid.covering(6000, 6300)
 SETTINGS = SpectraMatching(windows_aa=((6020, 6280),), min_pixels=50, columns={"id": "obsid"}, snr=None)

@@ -11,10 +11,10 @@ import pytest
 from stellarscale.flags import Flag
 from stellarscale.kernels.wavelength import WaveGrid
 from stellarscale.partition.references import prepare_references
-from stellarscale.partition.spectra import FLUX, IVAR, spectra_of
 from stellarscale.partition.spectra_match import SpectraMatchConfig, match_partition
 from stellarscale.schema import load_product, load_survey
 from stellarscale.settings.spectra_matching import EdgeRule, SpectraMatching
+from stellarscale.spectra_columns import FLUX, IVAR, spectra_of
 from stellarscale.surveys.spectra.read import read_spectra
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "spectra"

@@ -16,10 +16,10 @@ from stellarscale.catalog.spectra_fits import LabelledSpectra, write_spectra_fit
 from stellarscale.engine.spectra_tasks import ReferenceFile, load_references
 from stellarscale.kernels.healpix import pixel_of
 from stellarscale.kernels.wavelength import WaveGrid
-from stellarscale.partition.spectra import spectrum_array, spectrum_field
 from stellarscale.partition.spectra_match import SpectraMatchConfig, match_partition
 from stellarscale.schema import load_product
 from stellarscale.settings.laspm import LaspmJob
+from stellarscale.spectra_columns import spectrum_array, spectrum_field
 
 LABELS = ("teff", "logg", "m_h")
 BANDS = ((6158, 90, 1.2), (6382, 12, -0.5), (6651, 80, 1.0), (6816, 32, -1.5), (7054, 110, 1.6), (7590, 120, 1.4))

@@ -21,16 +21,10 @@ _PACKED = (".gz", ".bz2")
 
 @dataclass(frozen=True)
 class HeaderSource:
-    """The columns that headers give, in the form in which survey tables are planned (``surveys.native.Source``)."""
+    """The columns that headers give, in the form in which survey tables are planned (``surveys.native.Found``)."""
 
     path: Path
     columns: tuple[NativeColumn, ...]
-    rows: int
-    format: str = "headers"
-
-    def batches(self, wanted: Mapping[str, pa.DataType], batch_rows: int, *, threads: int = 1) -> Any:
-        """Headers are read with their spectra: there is nothing to read again."""
-        raise NotImplementedError
 
 
 def stem_of(path: Path) -> str:
@@ -83,9 +77,7 @@ def header_table(rows: Sequence[Mapping[str, Any]], schema: SurveySchema, *, fir
 
 def source_of(table: pa.Table, path: Path) -> HeaderSource:
     """The native table as a source that a schema can be matched with."""
-    return HeaderSource(
-        path, tuple(NativeColumn(field.name, str(field.type)) for field in table.schema), table.num_rows
-    )
+    return HeaderSource(path, tuple(NativeColumn(field.name, str(field.type)) for field in table.schema))
 
 
 def _first(names: Sequence[str], header: Mapping[str, Any], path: Path) -> Any:
