@@ -72,3 +72,22 @@ def test_what_others_have_finished_can_be_used_where_nothing_can_be_written(tmp_
 
     monkeypatch.setattr("stellarscale.engine.lock.os.open", refuse)
     assert open_ledger(out, step="match", digest="d", about={}).finished == {"rows": 1}
+
+
+def failing(number):
+    def lockf(*arguments):
+        raise OSError(number, "no")
+
+    return lockf
+
+
+def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("stellarscale.engine.lock.fcntl.lockf", failing(errno.ENOLCK))
+    assert Lock(tmp_path).release.alive
+    assert "has no locks" in caplog.text
+
+
+def test_any_other_trouble_with_the_lock_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("stellarscale.engine.lock.fcntl.lockf", failing(errno.EIO))
+    with pytest.raises(OSError, match="no"):
+        Lock(tmp_path)
