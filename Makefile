@@ -13,7 +13,7 @@ $(VENV)/core: pyproject.toml deploy/constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/core
-	$(PIP) --editable '.[dev,ml,images,oracles]'
+	$(PIP) --editable '.[dev,ml,images,comparisons,oracles]'
 	touch $@
 
 demo: $(VENV)/core

@@ -217,7 +217,11 @@ def run(
 @main.command()
 @click.argument("prefix", default="")
 @click.option(
-    "--product", type=click.Choice(["sages", "laspm"]), default="sages", show_default=True, help="Whose job files."
+    "--product",
+    type=click.Choice(["sages", "laspm", "acf"]),
+    default="sages",
+    show_default=True,
+    help="Whose job files.",
 )
 def keys(prefix: str, product: str) -> None:
     """List the keys of a product's job file with defaults and meaning, or those that begin with PREFIX."""

@@ -13,6 +13,7 @@ import yaml
 from stellarscale.errors import ConfigError
 from stellarscale.resources import resource_directory
 from stellarscale.schema import Frozen, parse_mapping
+from stellarscale.settings.acf import AcfJob
 from stellarscale.settings.evaluation import ClusterSettings, Evaluation, External
 from stellarscale.settings.features import Band, Classes, ClassRule, FeatureConfig, Parallax, Reddening
 from stellarscale.settings.job import CatalogInput, Job, MatchChain, Output, Truth
@@ -32,6 +33,7 @@ from stellarscale.settings.training import (
 )
 
 __all__ = [
+    "AcfJob",
     "Band",
     "CatalogInput",
     "ClassRule",
@@ -65,7 +67,7 @@ __all__ = [
 ]
 
 
-PRODUCTS: dict[str, type[Job]] = {"sages": SagesJob, "laspm": LaspmJob}
+PRODUCTS: dict[str, type[Job]] = {"sages": SagesJob, "laspm": LaspmJob, "acf": AcfJob}
 
 
 def load_job(path_or_name: str, overrides: Sequence[str] = ()) -> Job:

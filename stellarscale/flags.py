@@ -1,7 +1,7 @@
 """The one table of quality flags: the source of the code, of the schemas and of the documentation.
 
 A row's ``quality_flags`` (int32) is the sum of the bits that apply. Bits 0-7 are set while a survey is imported, bits
-8-15 by the features, bits 16-23 by the prediction.
+8-15 by the features, bits 16-29 by the prediction.
 """
 
 from __future__ import annotations
@@ -36,6 +36,12 @@ class Flag(IntFlag):
     LOW_SNR = 1 << 21
     TOO_FEW_PIXELS = 1 << 22
     RV_AT_LIMIT = 1 << 23
+    INCOMPLETE_BANDS = 1 << 24
+    MISSING_PIXELS = 1 << 25
+    SATURATED = 1 << 26
+    OUTSIDE_TEFF_RANGE = 1 << 27
+    OUTSIDE_LOGG_RANGE = 1 << 28
+    OUTSIDE_FE_H_RANGE = 1 << 29
 
 
 @dataclass(frozen=True, order=True)
@@ -73,6 +79,12 @@ DESCRIPTIONS = {
     Flag.LOW_SNR: "the signal to noise of the spectrum is below the job's limit",
     Flag.TOO_FEW_PIXELS: "too few pixels with information in the fitted wavelengths, so no parameter is given",
     Flag.RV_AT_LIMIT: "the refined radial velocity lies at the end of its search range",
+    Flag.INCOMPLETE_BANDS: "a band has no usable image, or too few of its pixels, so no parameter is given",
+    Flag.MISSING_PIXELS: "some pixels of the stamp are covered by no detection of their band",
+    Flag.SATURATED: "pixels of the star are saturated in some detection; they are left out of the mean",
+    Flag.OUTSIDE_TEFF_RANGE: "the effective temperature lies outside the range in which the job trusts it",
+    Flag.OUTSIDE_LOGG_RANGE: "log g lies outside the range in which the job trusts it",
+    Flag.OUTSIDE_FE_H_RANGE: "[Fe/H] lies outside the range in which the job trusts it",
 }
 
 

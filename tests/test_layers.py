@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "stellarscale"
-BASE = {"errors", "frozen", "schema", "schema_spectra", "spectra_columns", "flags", "resources", "config", "settings"}
+BASE = {
+    "errors",
+    "frozen",
+    "schema",
+    "schema_spectra",
+    "spectra_columns",
+    "stamp_columns",
+    "flags",
+    "resources",
+    "config",
+    "settings",
+}
 BASE |= {"__init__", ""}
 LAYERS: dict[str, set[str]] = {
     "kernels": set(),
@@ -34,7 +45,11 @@ HOMES = {
     "sklearn": {"models"},
     "sklearnex": {"models"},
     "xgboost": {"models"},
+    "lightgbm": {"models"},
+    "catboost": {"models"},
+    "optuna": {"models"},
     "torch": {"models"},
+    "safetensors": {"models"},
     "matplotlib": {"report"},
     "hats": set(),
     "lsdb": set(),

@@ -9,7 +9,7 @@ from stellarscale.errors import ConfigError
 from stellarscale.products.keys import job_keys, keys_text
 
 
-@pytest.mark.parametrize("product", ["sages", "laspm"])
+@pytest.mark.parametrize("product", ["sages", "laspm", "acf"])
 def test_every_key_says_what_it_means(product):
     assert [key.name for key in job_keys("", product) if not key.description] == []
 
