@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from stellarscale.simulate.laspm import simulate_m_stars
 from stellarscale.simulate.run import simulate_sky
+from stellarscale.simulate.smss_run import simulate_images
 
-__all__ = ["simulate_m_stars", "simulate_sky"]
+__all__ = ["simulate_images", "simulate_m_stars", "simulate_sky"]
