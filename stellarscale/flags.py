@@ -81,7 +81,7 @@ DESCRIPTIONS = {
     Flag.RV_AT_LIMIT: "the refined radial velocity lies at the end of its search range",
     Flag.INCOMPLETE_BANDS: "a band has no usable image, or too few of its pixels, so no parameter is given",
     Flag.MISSING_PIXELS: "some pixels of the stamp are covered by no detection of their band",
-    Flag.SATURATED: "pixels of the star are saturated in some detection; they are left out of the mean",
+    Flag.SATURATED: "pixels of the stamp are saturated in some detection; they are left out of the mean",
     Flag.OUTSIDE_TEFF_RANGE: "the effective temperature lies outside the range in which the job trusts it",
     Flag.OUTSIDE_LOGG_RANGE: "log g lies outside the range in which the job trusts it",
     Flag.OUTSIDE_FE_H_RANGE: "[Fe/H] lies outside the range in which the job trusts it",

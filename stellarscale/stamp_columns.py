@@ -120,7 +120,7 @@ def format_of(schema: pa.Schema) -> StampFormat:
 
 def binary_array(values: NDArray, kind: pa.DataType, *, null: NDArray[np.bool_] | None = None) -> pa.Array:
     """Rows of an array as fixed-size binary, without a copy if it is contiguous; ``null`` rows have no value."""
-    flat = np.ascontiguousarray(values).reshape(len(values), -1)
+    flat = np.ascontiguousarray(values).reshape(len(values), math.prod(values.shape[1:]))
     if flat.shape[1] * flat.itemsize != kind.byte_width and len(values):
         raise ValueError(f"rows of {flat.shape[1] * flat.itemsize} bytes for {kind}")
     valid = None if null is None or not null.any() else pa.py_buffer(np.packbits(~null, bitorder="little"))
@@ -129,7 +129,9 @@ def binary_array(values: NDArray, kind: pa.DataType, *, null: NDArray[np.bool_] 
 
 def binary_rows(column: pa.ChunkedArray | pa.Array, dtype: str, shape: tuple[int, ...]) -> NDArray:
     """A fixed-size binary column as (n_rows, *shape); no copy when it is one chunk. Null rows hold any bytes."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array = column
+    if isinstance(column, pa.ChunkedArray):  # `combine_chunks` copies a single chunk too
+        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if isinstance(array, pa.ChunkedArray) or not len(array):
         return np.empty((0, *shape), dtype=dtype)
     width = array.type.byte_width

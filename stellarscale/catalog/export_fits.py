@@ -1,6 +1,7 @@
 """A FITS binary table, written piece by piece: headers, big-endian rows, padding, then the number of rows.
 
-FITS Standard 4.0, section 7.3. Missing integers are TNULL, missing floats NaN, missing strings empty. astropy
+FITS Standard 4.0, section 7.3. Missing integers are TNULL, missing floats NaN, missing strings empty. Image stamps
+are arrays of float32, stretched as they are stored; what undoes that is in the column's comment. astropy
 makes the header cards; the rows are ours, because astropy would hold the whole table in memory.
 """
 
@@ -62,6 +63,8 @@ def _header(columns: list[RecordColumn], width: int, name: str) -> Any:
     for number, column in enumerate(columns, start=1):
         header[f"TTYPE{number}"] = column.name
         header[f"TFORM{number}"] = f"{column.count}{column.letter}"
+        if column.shape:  # FITS counts the fastest axis first
+            header[f"TDIM{number}"] = f"({','.join(map(str, reversed(column.shape)))})"
         if column.null is not None:
             header[f"TNULL{number}"] = column.null
         for key, value in _described(column.field).items():

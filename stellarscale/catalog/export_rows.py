@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stellarscale.catalog.wide import parts
 from stellarscale.errors import SchemaError
+from stellarscale.stamp_columns import COVERAGE, STAMP, binary_rows, format_of
 
 ROWS_AT_A_TIME = 200_000
 
@@ -53,6 +54,10 @@ class RecordColumn:
         VOTable datatype.
     numpy : str
         Big-endian type of one value.
+    bytes_of : str
+        What the bytes of an image are, a numpy type; empty for other columns.
+    shape : tuple of int
+        Bands, rows and columns of an image.
     """
 
     field: pa.Field
@@ -61,6 +66,8 @@ class RecordColumn:
     letter: str
     votable: str
     numpy: str
+    bytes_of: str = ""
+    shape: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -88,7 +95,7 @@ def record_columns(schema: pa.Schema, tables: Tables) -> list[RecordColumn]:
     SchemaError
         If a column is of a type that such records cannot hold.
     """
-    columns = [_column(field) for field in schema]
+    columns = [_image_column(schema, field) or _column(field) for field in schema]
     widths = {column.name: 1 for column in columns if column.letter == "A"}
     if widths:
         for table in tables():
@@ -111,7 +118,8 @@ def records(table: pa.Table, columns: Sequence[RecordColumn], kind: np.dtype) ->
         rows = np.zeros(part.num_rows, dtype=kind)
         missing = np.zeros((part.num_rows, len(columns)), dtype=bool)
         for number, column in enumerate(columns):
-            values = _one_array(part.column(column.name).cast(column.arrow))
+            values = _one_array(part.column(column.name))
+            values = values if column.bytes_of else values.cast(column.arrow)
             if values.null_count:
                 missing[:, number] = np.asarray(values.is_null())
             rows[column.name] = _values(column, values)
@@ -138,12 +146,30 @@ def _column(field: pa.Field) -> RecordColumn:
     )
 
 
+def _image_column(schema: pa.Schema, field: pa.Field) -> RecordColumn | None:
+    """Stamps as stretched float32, their coverage as bytes, both in the shape of an image; None for other columns."""
+    if field.name not in (STAMP, COVERAGE) or not pa.types.is_fixed_size_binary(field.type):
+        return None
+    try:
+        layout = format_of(schema)
+    except SchemaError:  # bytes that do not say what they are
+        return None
+    kind = pa.list_(pa.float32() if field.name == STAMP else pa.uint8(), layout.pixels)
+    if field.name == STAMP:
+        return RecordColumn(field, kind, layout.pixels, "E", "float", ">f4", layout.dtype, layout.shape)
+    if field.type.byte_width != layout.pixels:
+        return None
+    return RecordColumn(field, kind, layout.pixels, "B", "unsignedByte", "u1", "uint8", layout.shape)
+
+
 def _one_array(values: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
 
 
 def _values(column: RecordColumn, values: pa.Array) -> NDArray:
     """Values of a column with the marks for missing ones."""
+    if column.bytes_of:
+        return _images(column, values)
     if column.letter == "A":
         return _strings(values, column.count)
     if column.letter == "B":
@@ -170,6 +196,13 @@ def _strings(values: pa.Array, width: int) -> NDArray:
     if data is None or not len(padded):
         return np.zeros(len(padded), dtype=f"S{width}")
     return np.frombuffer(data, dtype=f"S{width}", count=len(padded), offset=padded.offset * width)
+
+
+def _images(column: RecordColumn, values: pa.Array) -> NDArray:
+    """Pixels of images; a missing one is NaN, or 0 where pixels are numbers of detections."""
+    matrix = binary_rows(values, column.bytes_of, (column.count,)).astype(column.numpy)
+    matrix[np.asarray(values.is_null())] = np.nan if column.letter == "E" else 0
+    return matrix
 
 
 def _vectors(column: RecordColumn, values: pa.Array) -> NDArray:

@@ -41,7 +41,8 @@ def read_group(file: pq.ParquetFile, wanted: pa.Schema, merged: Ranges, group: i
     A part is decoded when it is asked for: of a row group of spectra only a part is in memory.
     """
     place = footers.column_index(file.metadata, layout.SKY_COLUMN)
-    if _is_inside(file.metadata, group, place, merged) and _is_sorted(file, group):
+    small = file.metadata.row_group(group).num_rows <= rows
+    if not small and _is_inside(file.metadata, group, place, merged) and _is_sorted(file, group):
         for batch in file.iter_batches(rows, row_groups=[group], columns=wanted.names, use_threads=False):
             yield pa.Table.from_batches([batch]).select(wanted.names)
             del batch  # before the next one is read

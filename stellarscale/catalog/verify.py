@@ -14,7 +14,14 @@ import pyarrow.parquet as pq
 from stellarscale.catalog import atomic, finish, footers, layout
 from stellarscale.catalog.opening import StoredCatalog, files_of, list_pixels, open_stored
 from stellarscale.catalog.pixels import Pixel
-from stellarscale.catalog.verify_rows import Finding, check_positions, check_sky, check_spectra, unflagged_ids
+from stellarscale.catalog.verify_rows import (
+    Finding,
+    check_positions,
+    check_sky,
+    check_spectra,
+    check_stamps,
+    unflagged_ids,
+)
 from stellarscale.errors import CatalogError, StellarscaleError
 from stellarscale.flags import COLUMN as FLAGS
 from stellarscale.flags import Flag
@@ -60,7 +67,8 @@ def verify(path: Path | str, deep: bool = True, *, checksums: Mapping[Pixel, str
     path : path
         Its directory.
     deep : bool
-        Also decode the sky key, the position, the id and the spectra of every row; False looks at the footers only.
+        Also decode the sky key, the position, the id, the spectra and the stamps of every row; False looks at the
+        footers only.
     checksums : mapping of Pixel to str, optional
         sha256 that each partition's file must have.
 
@@ -161,7 +169,7 @@ def _check_partition(
             problems += [Problem(name, *found) for found in _check_schema(stored, file)]
             if seen_ids is not None:
                 problems += [Problem(name, *found) for found in _check_rows(stored, pixel, file, path, seen_ids)]
-                problems += [Problem(name, *found) for found in _check_spectra(stored, pixel, file, path)]
+                problems += [Problem(name, *found) for found in _check_vectors(stored, pixel, file, path)]
         if pixel in checksums:
             with path.open("rb") as raw:
                 seen = hashlib.file_digest(raw, "sha256").hexdigest()
@@ -207,9 +215,10 @@ def _check_rows(
         seen_ids.append(unflagged_ids(table, id_column))
 
 
-def _check_spectra(stored: StoredCatalog, pixel: Pixel, file: pq.ParquetFile, path: Path) -> Iterator[Finding]:
+def _check_vectors(stored: StoredCatalog, pixel: Pixel, file: pq.ParquetFile, path: Path) -> Iterator[Finding]:
     try:
         yield from check_spectra(stored, file)
+        yield from check_stamps(stored, file)
     except (OSError, pa.ArrowInvalid) as error:
         raise finish.damaged(path, pixel, error) from error
 

@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 from stellarscale.catalog import layout
 from stellarscale.catalog.opening import StoredCatalog
 from stellarscale.catalog.pixels import Pixel
-from stellarscale.catalog.wide import has_grid, wide_columns
+from stellarscale.catalog.wide import has_format, has_grid, wide_columns
 from stellarscale.flags import COLUMN as FLAGS
 from stellarscale.flags import Flag
 from stellarscale.kernels import healpix, sphere
+from stellarscale.stamp_columns import COVERAGE, STAMP, binary_rows, format_of
 
 MAX_OFFSET_ARCSEC = 0.002  # an order-29 pixel is 0.0004 arcsec wide
 
@@ -81,6 +82,27 @@ def check_spectra(stored: StoredCatalog, file: pq.ParquetFile) -> Iterator[Findi
     for name, count in bad.items():
         if count:
             yield f"{name} holds what is no measurement", f"{count} pixels", "finite values, inverse variances >= 0"
+
+
+def check_stamps(stored: StoredCatalog, file: pq.ParquetFile) -> Iterator[Finding]:
+    """Every pixel of a stamp that a detection covers has a finite value, and no other; a row may have no stamp."""
+    there = set(file.schema_arrow.names)
+    if not {STAMP, COVERAGE} <= there & set(stored.schema.names) or not has_format(stored.schema.field(STAMP)):
+        return
+    layout, bad = format_of(stored.schema), 0
+    for group in range(file.metadata.num_row_groups):
+        table = file.read_row_group(group, columns=[STAMP, COVERAGE], use_threads=False)
+        pixels = binary_rows(table[STAMP], layout.dtype, layout.shape)
+        covered = binary_rows(table[COVERAGE], "u1", layout.shape) > 0
+        alone = np.asarray(table[STAMP].is_null()) ^ np.asarray(table[COVERAGE].is_null())
+        differ = (np.isfinite(pixels) != covered).any(axis=(1, 2, 3)) & np.asarray(table[STAMP].is_valid())
+        bad += int(np.count_nonzero(differ | alone))
+    if bad:
+        yield (
+            f"{STAMP} and {COVERAGE} disagree",
+            f"{bad} rows",
+            "finite pixels where there is a detection, NaN elsewhere",
+        )
 
 
 def unflagged_ids(table: pa.Table, id_column: str) -> pa.ChunkedArray:
