@@ -1,0 +1,191 @@
+"""The CSWin transformer on image stamps: attention inside cross-shaped stripes (paper III, section 3.1)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stellarscale.errors import ConfigError
+from stellarscale.settings.image_network import Backbone
+
+_WEIGHT_DEVIATION = 0.02
+
+
+class StripeAttention(nn.Module):
+    """Self-attention of the tokens inside each stripe, and of the stripe's values with their neighbours there.
+
+    The second part is the locally enhanced positional encoding: a depthwise 3 x 3 convolution of the values, with
+    zeros beyond the border of the stripe, so that nothing passes from one stripe to the next.
+
+    Parameters
+    ----------
+    channels, heads : int
+        Of this group of heads.
+    stripe : (rows, columns)
+        Tokens of a stripe; the map is tiled by them.
+    """
+
+    def __init__(self, channels: int, heads: int, stripe: tuple[int, int]) -> None:
+        super().__init__()
+        self.heads, self.stripe = heads, stripe
+        self.lepe = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+
+    def forward(self, qkv: Tensor) -> Tensor:
+        """Map (n, rows, columns, channels) from queries, keys and values (n, rows, columns, 3, channels)."""
+        n, rows, columns, _, channels = qkv.shape
+        high, wide = self.stripe
+        tiles = (n, rows // high, columns // wide)
+        tiled = qkv.view(n, tiles[1], high, tiles[2], wide, 3, channels).permute(5, 0, 1, 3, 2, 4, 6)
+        query, key, value = tiled.reshape(3, -1, high * wide, self.heads, channels // self.heads).unbind()
+        mixed = functional.scaled_dot_product_attention(
+            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+        )
+        stripes = value.reshape(-1, high, wide, channels)
+        local = self.lepe(stripes.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        summed = mixed.transpose(1, 2).reshape(stripes.shape) + local
+        return summed.view(*tiles, high, wide, channels).permute(0, 1, 3, 2, 4, 5).reshape(n, rows, columns, channels)
+
+
+class CSWinBlock(nn.Module):
+    """Attention and two dense layers, each after a LayerNorm and added to what came in.
+
+    The first half of the heads looks along horizontal stripes, the second along vertical ones. Where a stripe is as
+    wide as the map, as in the last stage of the paper's network, both would be the whole map: all heads are then
+    one group that looks at all of it.
+    """
+
+    def __init__(self, channels: int, heads: int, *, stripe: int, resolution: int, mlp_ratio: float) -> None:
+        super().__init__()
+        hidden = round(channels * mlp_ratio)
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.qkv, self.proj = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
+        whole = stripe == resolution
+        shapes = [(resolution, resolution)] if whole else [(stripe, resolution), (resolution, stripe)]
+        parts = len(shapes)
+        self.groups = nn.ModuleList(StripeAttention(channels // parts, heads // parts, shape) for shape in shapes)
+        self.dense1, self.dense2 = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, rows, columns, channels) of the same shape."""
+        qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, len(self.groups), -1))
+        attended = torch.cat([group(qkv[..., part, :]) for part, group in enumerate(self.groups)], dim=-1)
+        x = x + self.proj(attended)
+        return x + self.dense2(functional.gelu(self.dense1(self.norm2(x))))
+
+
+class Halve(nn.Module):
+    """A convolution of stride 2 and a LayerNorm: (n, rows, columns, channels) to half the rows and columns."""
+
+    def __init__(self, channels: int, out_channels: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out_channels, kernel, stride=2, padding=kernel // 2)
+        self.norm = nn.LayerNorm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The smaller map."""
+        return self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+
+
+class CSWin(nn.Module):
+    """Features of stamps: stem, stages of blocks with a merge between them, LayerNorm, mean over the map.
+
+    Under autocast, and after :meth:`coarse`, the stem and the last LayerNorm stay in fp32: fluxes rounded to the eight
+    bits of bf16 would be wrong by a per cent, while the stem has one per cent of the operations.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    n_bands, size_px : int
+        Shape of a stamp.
+
+    Raises
+    ------
+    ConfigError
+        If the stages cannot halve the stamp, or a stripe does not tile its stage's map.
+    """
+
+    def __init__(self, backbone: Backbone, *, n_bands: int, size_px: int) -> None:
+        super().__init__()
+        sizes = resolutions(backbone, size_px)
+        inward = (n_bands, *backbone.channels)
+        self.stages = nn.ModuleList()
+        for stage, resolution in enumerate(sizes):
+            channels, heads, stripe = backbone.channels[stage], backbone.heads[stage], backbone.stripes[stage]
+            halve = Halve(inward[stage], channels, 3 if stage else backbone.stem_kernel)
+            blocks = (
+                CSWinBlock(channels, heads, stripe=stripe, resolution=resolution, mlp_ratio=backbone.mlp_ratio)
+                for _ in range(backbone.depths[stage])
+            )
+            self.stages.append(nn.Sequential(halve, *blocks))
+        self.norm = nn.LayerNorm(backbone.channels[-1])
+
+    def forward(self, stamps: Tensor) -> Tensor:
+        """Features (n, channels of the last stage) of standardised stamps (n, n_bands, size_px, size_px)."""
+        stem, *steps = self._steps
+        with torch.autocast(stamps.device.type, enabled=False):
+            x = stem(stamps.to(self.norm.weight.dtype).permute(0, 2, 3, 1))
+        x = x.to(next(steps[0].parameters()).dtype)
+        for step in steps:
+            x = step(x)
+        return self.norm(x.to(self.norm.weight.dtype)).mean(dim=(1, 2))
+
+    def coarse(self) -> CSWin:
+        """This backbone with its blocks in bf16, for prediction only."""
+        for step in self._steps[1:]:
+            step.bfloat16()
+        return self
+
+    @property
+    def _steps(self) -> list[nn.Module]:
+        """Stem, blocks and merges in their order."""
+        return [step for stage in self.stages for step in cast("nn.Sequential", stage)]
+
+
+def resolutions(backbone: Backbone, size_px: int) -> tuple[int, ...]:
+    """Tokens along a side of the map in each stage; every stage begins by halving.
+
+    Raises
+    ------
+    ConfigError
+        If the stages cannot halve the stamp, or a stripe does not tile its stage's map.
+    """
+    if backbone.stem_kernel % 2 == 0:
+        raise ConfigError("the first convolution has no centre", seen=f"stem_kernel {backbone.stem_kernel}, even")
+    if min(backbone.depths) < 1:
+        raise ConfigError("a stage without blocks", seen=f"depths {backbone.depths}", needed="1 or more")
+    sizes, size = [], size_px
+    for stage, (heads, stripe) in enumerate(zip(backbone.heads, backbone.stripes, strict=True)):
+        where = f"stage {stage + 1} of {len(backbone.depths)} of the network, stamps of {size_px} pixels"
+        if size % 2 or not size:
+            raise ConfigError("the map cannot be halved", where=where, seen=size, needed="an even number of tokens")
+        size //= 2
+        if stripe < 1 or size % stripe:
+            raise ConfigError(
+                "stripes do not tile the map", where=where, seen=f"stripe width {stripe}", needed=f"a divisor of {size}"
+            )
+        if heads == 1 and stripe != size:
+            raise ConfigError("one head cannot look in two directions", where=where, seen="1 head", needed="2 or more")
+        sizes.append(size)
+    return tuple(sizes)
+
+
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Draw the weights of a module from truncated normal distributions (paper III, section 3.4).
+
+    The generator alone decides, not the state that all threads share. The deviation is 0.02 in dense layers, as is
+    usual for transformers. Convolutions have that of torch's own choice, 1/sqrt(3 inputs): the depthwise ones have
+    nine inputs and would hardly be felt otherwise.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.LayerNorm):
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.Linear | nn.Conv2d):
+            inputs = part.weight[0].numel()
+            std = _WEIGHT_DEVIATION if isinstance(part, nn.Linear) else (3.0 * inputs) ** -0.5
+            nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)

@@ -1,0 +1,147 @@
+"""Stamps, parallaxes and labels of mean zero and deviation one, as the network on images takes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stellarscale.errors import ModelError
+from stellarscale.models.scaling import Scaling
+from stellarscale.settings.image_network import Head, ImageNetwork
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SCALED_STAMPS = 2000  # more of them change the mean and deviation of a band by less than a thousandth
+
+
+@dataclass(frozen=True)
+class ImageScaling:
+    """Means and standard deviations of labels, bands, and the two values that stand for the parallax.
+
+    Attributes
+    ----------
+    label_mean, label_std : tuple of float
+        Of each label, in its unit.
+    band_mean, band_std : tuple of float
+        Of the stretched pixels of each band.
+    parallax_mean, parallax_std : tuple of 2 float
+        Of what ``Head.parallax_input`` makes of parallax and error; 0 and 1 for a network without parallax.
+    """
+
+    label_mean: tuple[float, ...]
+    label_std: tuple[float, ...]
+    band_mean: tuple[float, ...]
+    band_std: tuple[float, ...]
+    parallax_mean: tuple[float, float] = (0.0, 0.0)
+    parallax_std: tuple[float, float] = (1.0, 1.0)
+
+    @classmethod
+    def of(
+        cls, stamps: NDArray, parallax: NDArray | None, labels: NDArray[np.float64], network: ImageNetwork
+    ) -> ImageScaling:
+        """Scaling of a training sample.
+
+        The outermost 0.1 per cent of the pixels of a band, and of the parallaxes, count as the value there.
+
+        Parameters
+        ----------
+        stamps : ndarray, shape (n, n_bands, size, size)
+            As stored, NaN where missing; at most 2000 of them, evenly spaced, are looked at.
+        parallax : ndarray, shape (n, 2), or None
+            Parallax and error, mas; only a network without parallax does without.
+        labels : ndarray, shape (n, n_labels)
+        network : ImageNetwork
+
+        Raises
+        ------
+        ModelError
+            If a label is missing, a band has no pixel at all, or no star a usable parallax.
+        """
+        bad = int((~np.isfinite(labels)).any(axis=1).sum())
+        if bad or not len(labels):
+            raise ModelError("stars without labels cannot train", seen=f"{bad} of {len(labels)}", needed="none")
+        label = Scaling.of(labels)
+        few = stamps[:: max(-(-len(stamps) // _SCALED_STAMPS), 1)]
+        bands = [_finite_scaling(few[:, band].reshape(-1), f"band {band}") for band in range(stamps.shape[1])]
+        band_mean, band_std = zip(*bands, strict=True)
+        means = _floats(label.mean), _floats(label.deviation), band_mean, band_std
+        if not network.parallax:
+            return cls(*means)
+        if parallax is None:
+            raise ModelError("the network needs parallaxes", seen="none", needed="parallax and error of each star")
+        inputs = _parallax_inputs(parallax[:, 0], parallax[:, 1], network.head)
+        usable = inputs[np.isfinite(inputs).all(axis=1)]
+        first, second = (_finite_scaling(usable[:, column], "the parallax") for column in (0, 1))
+        return cls(*means, (first[0], second[0]), (first[1], second[1]))
+
+    def standard_labels(self, labels: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Labels (n, n_labels) of mean zero and deviation one."""
+        return ((labels - np.array(self.label_mean)) / np.array(self.label_std)).astype(np.float32)
+
+    def restore_labels(self, values: NDArray) -> NDArray[np.float64]:
+        """Labels in their units from standardised ones, shape (..., n_labels)."""
+        return np.asarray(values, dtype=np.float64) * np.array(self.label_std) + np.array(self.label_mean)
+
+    def restore_spread(self, values: NDArray) -> NDArray[np.float64]:
+        """Standard deviations in the units of the labels from those of standardised labels, shape (..., n_labels)."""
+        return np.asarray(values, dtype=np.float64) * np.array(self.label_std)
+
+
+def standard_stamps(stamps: NDArray, scaling: ImageScaling) -> NDArray[np.float32]:
+    """Standardised stamps (n, n_bands, size, size) of stored ones; a missing pixel is the mean of its band.
+
+    The mean says nothing about the star; whether so much is missing that the star gets no parameters is for the
+    flags to tell (``MISSING_PIXELS``, ``INCOMPLETE_BANDS``).
+    """
+    result = stamps.astype(np.float32)
+    result -= np.array(scaling.band_mean, dtype=np.float32)[:, None, None]
+    result /= np.array(scaling.band_std, dtype=np.float32)[:, None, None]
+    result[np.isnan(result)] = 0.0
+    return result
+
+
+def standard_tensor(stamps: Tensor, scaling: ImageScaling) -> Tensor:
+    """What :func:`standard_stamps` does, on the device where the stored stamps already are."""
+    values = stamps.float()
+    mean, std = (values.new_tensor(each)[:, None, None] for each in (scaling.band_mean, scaling.band_std))
+    return ((values - mean) / std).nan_to_num_(nan=0.0)
+
+
+def standard_parallax(
+    parallax_mas: NDArray, error_mas: NDArray, scaling: ImageScaling, head: Head
+) -> NDArray[np.float32]:
+    """Standardised parallax inputs (n, 2).
+
+    ``linear``: parallax and error. ``log``: log10 of the parallax (mas) and of its relative error. Where a value is
+    missing, the error is not above zero or, with ``log``, the parallax is not, both are NaN: the caller flags
+    such a star.
+    """
+    inputs = _parallax_inputs(parallax_mas, error_mas, head)
+    return ((inputs - np.array(scaling.parallax_mean)) / np.array(scaling.parallax_std)).astype(np.float32)
+
+
+def _parallax_inputs(parallax_mas: NDArray, error_mas: NDArray, head: Head) -> NDArray[np.float64]:
+    parallax, error = np.asarray(parallax_mas, dtype=np.float64), np.asarray(error_mas, dtype=np.float64)
+    usable = np.isfinite(parallax) & np.isfinite(error) & (error > 0)
+    if head.parallax_input == "log":
+        usable &= parallax > 0
+        parallax, error = np.where(usable, parallax, np.nan), np.where(usable, error, np.nan)
+        return np.column_stack([np.log10(parallax), np.log10(error / parallax)])
+    return np.where(usable[:, None], np.column_stack([parallax, error]), np.nan)
+
+
+def _finite_scaling(values: NDArray, what: str) -> tuple[float, float]:
+    """Mean and deviation of the finite values, the outermost drawn in."""
+    finite = values[np.isfinite(values)].astype(np.float64)
+    if not len(finite):
+        raise ModelError(f"no training star has {what}", seen=f"{len(values)} missing values")
+    scaling = Scaling.of(finite, clip=True)
+    return float(scaling.mean), float(scaling.deviation)
+
+
+def _floats(values: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(map(float, values))

@@ -1,0 +1,147 @@
+"""Batches of stamps through networks on a GPU or a CPU: one pass at a time in a process, each of the same shape."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stellarscale.settings.image_network import ImagePrediction
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+# Passes follow each other on one thread: each has all cores of the process, and torch keeps a pool of threads for every
+# thread that calls it. Tasks that wait for theirs read and write meanwhile.
+_THREAD = ThreadPoolExecutor(1, thread_name_prefix="networks")
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How batches go through networks.
+
+    Every pass has the same number of stars: a batch that is short is filled up with its last star, and what becomes
+    of the filling is thrown away. No shape is then met, and perhaps compiled for, a second time, and a star's numbers
+    do not depend on how many others came with it.
+
+    Attributes
+    ----------
+    device : str
+        ``cuda`` or ``cpu``, of torch.
+    precision : str
+        ``fp32`` or ``bf16``, of the backbone.
+    threads : int
+        Cores that a pass on the CPU takes.
+    batch_size : int
+        Stars of a pass.
+    """
+
+    device: str
+    precision: str
+    threads: int
+    batch_size: int
+
+    @classmethod
+    def of(cls, settings: ImagePrediction, *, threads: int | None = None) -> Passes:
+        """On the GPU if torch finds one, else on the CPU, which is said once."""
+        device = _device()
+        return cls(device, _precision(settings, device), threads or _cores(), settings.batch_size)
+
+    def do(self, function: Callable[..., T], *args: Any) -> T:
+        """Call a function on the thread of the passes, with this number of cores."""
+        return _THREAD.submit(self._called, function, *args).result()
+
+    def batches(
+        self, function: Callable[[Tensor, NDArray[np.int64]], Tensor], stamps: NDArray, rows: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """What a function gives for some stars, (n_rows, width), on this thread.
+
+        Parameters
+        ----------
+        function : callable
+            Of stamps on the device and their rows; returns (batch_size, width) on the device.
+        stamps : ndarray, shape (n, n_bands, size, size)
+            As stored.
+        rows : ndarray of int64, shape (n_rows,)
+            At least one.
+
+        Returns
+        -------
+        ndarray of float32
+            NaN for a star of which a band has no pixel at all.
+        """
+        import torch
+
+        results = []
+        with torch.inference_mode():
+            for start in range(0, len(rows), self.batch_size):
+                batch = rows[start : start + self.batch_size]
+                filled = np.concatenate([batch, np.repeat(batch[-1:], self.batch_size - len(batch))])
+                on_device = self._gathered(stamps, filled)
+                empty = torch.isnan(on_device).flatten(2).all(dim=2).any(dim=1)
+                made = function(on_device, filled).masked_fill(empty[:, None], torch.nan)
+                results.append(made[: len(batch)])
+            return torch.cat(results).cpu().numpy()  # only here a GPU is waited for
+
+    def lowered(self) -> AbstractContextManager[Any]:
+        """The context in which a backbone has the precision."""
+        import torch
+
+        return torch.autocast(self.device, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
+    def _called(self, function: Callable[..., T], *args: Any) -> T:
+        import torch
+
+        if self.device == "cpu":
+            torch.set_num_threads(self.threads)
+        return function(*args)
+
+    def _gathered(self, stamps: NDArray, rows: NDArray[np.int64]) -> Tensor:
+        """Stamps of some rows on the device; a GPU takes them from pinned memory, while it works on the last ones."""
+        import torch
+
+        kind = torch.from_numpy(np.empty(0, dtype=stamps.dtype)).dtype
+        host = torch.empty((len(rows), *stamps.shape[1:]), dtype=kind, pin_memory=self.device != "cpu")
+        np.take(stamps, rows, axis=0, out=host.numpy(), mode="clip")
+        return host.to(self.device, non_blocking=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    _say_no_gpu()
+    return "cpu"
+
+
+@lru_cache(maxsize=1)
+def _say_no_gpu() -> None:
+    log.warning("torch finds no GPU: networks on images run on the CPU")
+
+
+def _precision(settings: ImagePrediction, device: str) -> str:
+    import torch
+
+    if settings.precision != "auto":
+        return settings.precision
+    if device == "cuda":
+        faster = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:  # one without these instructions is slower with bf16 than with fp32
+        faster = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if faster else "fp32"
