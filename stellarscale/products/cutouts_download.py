@@ -1,0 +1,221 @@
+"""Cut-outs of stars fetched from the survey's service into a folder: politely, and again from where it stopped."""
+
+from __future__ import annotations
+
+import csv
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from stellarscale.catalog.atomic import TEMPORARY_SUFFIX, atomic_write
+from stellarscale.engine.lock import Lock
+from stellarscale.engine.progress import Progress
+from stellarscale.errors import InputError, RunError
+from stellarscale.products.steps import Summary
+from stellarscale.surveys.cutout_service import (
+    CutoutRequest,
+    CutoutService,
+    Outcome,
+    RateLimit,
+    check_cutout,
+    fetch_cutout,
+)
+
+LAYOUT = "{shard}/{object_id}/{image_id}-{ccd}.fits"
+FAILED = "failed.csv"
+_HEAD = ["object_id", "image_id", "ccd", "permanent", "reason"]
+_STATE = ".stellarscale"
+_THERE = "there"
+Key = tuple[int, int, int]
+
+
+def cutout_path(out: Path, request: CutoutRequest) -> Path:
+    """Place of a cut-out: folders of a thousandth of the stars, so that none has too many entries."""
+    shard = f"{request.object_id % 1000:03d}"
+    return out / LAYOUT.format(shard=shard, object_id=request.object_id, image_id=request.image_id, ccd=request.ccd)
+
+
+def download_cutouts(
+    requests: Iterable[CutoutRequest],
+    out: Path,
+    service: CutoutService,
+    *,
+    total: int = 0,
+    progress: Progress | None = None,
+) -> Summary:
+    """Fetch cut-outs that are not there yet.
+
+    Parameters
+    ----------
+    requests : iterable of CutoutRequest
+        Taken as the work goes on; never all in memory.
+    out : Path
+        Folder to make or to go on with. A file that is there and holds its star is not asked for again, nor is one
+        that the service said not to have: ``failed.csv`` names these with the others that failed. Without the file
+        all are asked for.
+    service : CutoutService
+        Address, rate, retries.
+    total : int
+        Number of requests, for the progress.
+    progress : Progress, optional
+        Where to show it.
+
+    Returns
+    -------
+    dict
+        ``asked``, ``there``, ``fetched``, ``failed``, ``bytes``, ``seconds``, ``failed_list`` (None if none failed).
+
+    Raises
+    ------
+    RunError
+        If too many cut-outs fail in a row: the service, or the way to it, is down. What came is kept. Or if another
+        process is filling the folder.
+    """
+    started = time.perf_counter()
+    (out / _STATE).mkdir(parents=True, exist_ok=True)
+    stop, limit = threading.Event(), RateLimit(service.requests_per_s)
+    shown = progress or Progress(enabled=False)
+    with (
+        _Tally(out, Lock(out / _STATE), service.give_up_after, shown) as tally,
+        shown.stage("cutouts", total=total, done=0, counts="files"),
+    ):
+        work = partial(_one, out, service, limit, stop)
+        with ThreadPoolExecutor(service.threads) as pool:
+            try:
+                _all(pool, work, requests, tally, most=2 * service.threads)
+            except BaseException:
+                stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return {**tally.summary, "seconds": round(time.perf_counter() - started, 2)}
+
+
+def _all(pool: ThreadPoolExecutor, work, requests: Iterable[CutoutRequest], tally: _Tally, *, most: int) -> None:
+    """Keep a few requests waiting, so that no thread is idle and none is far ahead."""
+    flying: dict[Future[Outcome | str], CutoutRequest] = {}
+
+    def land(until: int) -> None:
+        while len(flying) > until:
+            for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                tally.add(flying.pop(future), future.result())
+
+    for request in requests:
+        if tally.is_gone(request):
+            continue
+        flying[pool.submit(work, request)] = request
+        land(most - 1)
+    land(0)
+
+
+def _one(
+    out: Path, service: CutoutService, limit: RateLimit, stop: threading.Event, request: CutoutRequest
+) -> Outcome | str:
+    path = cutout_path(out, request)
+    if _is_good(path, request):
+        return _THERE
+    for left in path.parent.glob(f".{path.name}.*{TEMPORARY_SUFFIX}"):  # by a process that was killed
+        left.unlink(missing_ok=True)
+    return fetch_cutout(service, request, partial(_keep, path, request), limit=limit, stop=stop)
+
+
+def _keep(path: Path, request: CutoutRequest, raw: bytes) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(raw)
+        check_cutout(temporary, request)
+
+
+def _is_good(path: Path, request: CutoutRequest) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        check_cutout(path, request)
+    except InputError:
+        return False
+    return True
+
+
+@dataclass
+class _Tally:
+    """What became of the requests so far; failures go into a file as they come. The folder is locked while it lives."""
+
+    out: Path
+    lock: Lock
+    give_up_after: int
+    progress: Progress
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("asked", "there", "fetched", "failed"), 0))
+    n_bytes: int = 0
+    in_a_row: int = 0
+
+    def __enter__(self) -> _Tally:
+        path = self.out / FAILED
+        self._gone = read_gone(path)
+        with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+            rows = csv.writer(stream, lineterminator="\n")
+            rows.writerow(_HEAD)
+            rows.writerows([*key, 1, reason] for key, reason in self._gone.items())
+        self._stream = path.open("a", encoding="utf-8", newline="")
+        self._rows = csv.writer(self._stream, lineterminator="\n")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+        if not self.counts["failed"] and not self._gone:
+            (self.out / FAILED).unlink()
+
+    def is_gone(self, request: CutoutRequest) -> bool:
+        """Whether an earlier run was told that there is no such cut-out; if so it is counted."""
+        gone = _key(request) in self._gone
+        if gone:
+            self._count("failed")
+        return gone
+
+    def add(self, request: CutoutRequest, outcome: Outcome | str) -> None:
+        """Count an outcome; raises :class:`RunError` when too many failed in a row."""
+        if isinstance(outcome, str):
+            self._count(outcome)
+            return
+        if outcome.state == "stopped":
+            return
+        if outcome.state == "failed":
+            self._rows.writerow([*_key(request), int(outcome.permanent), outcome.reason])
+            self._stream.flush()
+        self.n_bytes += outcome.n_bytes
+        self._count(outcome.state)
+        self.in_a_row = self.in_a_row + 1 if outcome.state == "failed" and not outcome.permanent else 0
+        if self.in_a_row >= self.give_up_after:
+            raise RunError(
+                "the cut-out service does not answer as it should",
+                where=self.out / FAILED,
+                seen=f"{self.in_a_row} cut-outs that failed in a row; the last: {outcome.reason}",
+                cause="the service or the network is down; what came is kept, the same command goes on from there",
+            )
+
+    @property
+    def summary(self) -> Summary:
+        failed = self.out / FAILED
+        return {**self.counts, "bytes": self.n_bytes, "failed_list": str(failed) if self.counts["failed"] else None}
+
+    def _count(self, what: str) -> None:
+        self.counts["asked"] += 1
+        self.counts[what] += 1
+        self.progress.advance(1)
+
+
+def _key(request: CutoutRequest) -> Key:
+    return request.object_id, request.image_id, request.ccd
+
+
+def read_gone(path: Path) -> dict[Key, str]:
+    """Cut-outs that a list of failures says do not exist, with the reason; a line that is not whole is passed over."""
+    if not path.is_file():
+        return {}
+    gone: dict[Key, str] = {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        for row in csv.reader(stream):
+            if len(row) == len(_HEAD) and row[3] == "1" and all(cell.isdecimal() for cell in row[:3]):
+                gone[int(row[0]), int(row[1]), int(row[2])] = row[4]
+    return gone
