@@ -47,6 +47,7 @@ _subset = click.option(
     "--subset",
     help="cone:RA,DEC,RADIUS_DEG | box:RA1,RA2,DEC1,DEC2 | polygon:RA,DEC;... | pixels:ORDER/IPIX,... | sample:SHARE",
 )
+_set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting, e.g. seed=7.")
 _out = click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to make.")
 
 
@@ -76,19 +77,28 @@ def demo(rows: int, seed: int, out: Path, cluster: str) -> None:
 
 
 @main.command()
-@click.option("--rows", required=True, type=click.IntRange(min=1), help="Stars in the mock sky, or spectra for laspm.")
+@click.option(
+    "--rows",
+    required=True,
+    type=click.IntRange(min=1),
+    help="Stars in the mock sky; for laspm spectra, for acf primary stars.",
+)
 @click.option("--seed", default=1, show_default=True, help="Another seed gives another sky.")
 @click.option(
-    "--product", type=click.Choice(["sages", "laspm"]), default="sages", show_default=True, help="Whose surveys."
+    "--product",
+    type=click.Choice(["sages", "laspm", "acf"]),
+    default="sages",
+    show_default=True,
+    help="Whose surveys: acf has images of SkyMapper.",
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; as many as there are processors when not given.")
 @_out
 @_json
 def simulate(rows: int, seed: int, product: str, workers: int | None, out: Path, as_json: bool) -> None:
     """Write a mock sky in the surveys' own file formats, the truth kept aside."""
-    from stellarscale.simulate import simulate_m_stars, simulate_sky
+    from stellarscale.simulate import simulate_images, simulate_m_stars, simulate_sky
 
-    make = {"sages": simulate_sky, "laspm": simulate_m_stars}[product]
+    make = {"sages": simulate_sky, "laspm": simulate_m_stars, "acf": simulate_images}[product]
     _report(make(rows=rows, seed=seed, out=out, workers=workers), as_json)
 
 
@@ -193,7 +203,7 @@ def crossmatch(left: Path, right: Path, out: Path, cluster: str, as_json: bool, 
 
 @main.command()
 @click.argument("job")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting, e.g. seed=7.")
+@_set
 @_subset
 @_cluster
 @_fresh
@@ -212,6 +222,40 @@ def run(
         _report(plan_job(settings, subset), as_json)
         return
     _report(run_job(settings, cluster=cluster, subset=subset, **how), as_json)
+
+
+@main.command()
+@click.argument("job")
+@_set
+def adql(job: str, overrides: tuple[str, ...]) -> None:
+    """Print the queries that give the tables of an image JOB from the survey's TAP service."""
+    from stellarscale.config import load_job
+    from stellarscale.products.adql import job_queries
+
+    click.echo(job_queries(load_job(job, overrides)))
+
+
+@main.command()
+@click.argument("job")
+@_set
+@click.option("--detections", type=click.Path(path_type=Path), help="Those of this catalogue, not of the job's stars.")
+@click.option("--rate", "requests_per_s", default=4.0, show_default=True, help="Most requests a second.")
+@click.option("--threads", default=4, show_default=True, help="Requests under way at once.")
+@click.option("--size-deg", type=float, help="Side of a cut-out; what suits the job's stamps when not given.")
+@click.option("--url", "base_url", metavar="URL", help="Another address of the service.")
+@_out
+@_cluster
+@_json
+def cutouts(job: str, overrides: tuple[str, ...], out: Path, as_json: bool, base_url: str | None, **how: Any) -> None:
+    """Fetch the image cut-outs of the stars of a JOB, from where an earlier call stopped."""
+    from stellarscale.config import load_job
+    from stellarscale.products.cutout_requests import fetch_cutouts
+
+    how |= {"base_url": base_url} if base_url else {}
+    summary = fetch_cutouts(load_job(job, overrides), out, **how)
+    _report(summary, as_json)
+    if summary["failed"]:
+        sys.exit(1)
 
 
 @main.command()
@@ -378,11 +422,16 @@ def _lines(items: list[Any]) -> list[str]:
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
 
 
+_MOST_ITEMS = 6  # of a list inside of a line
+
+
 def _line(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_line(item)}" for key, item in value.items()) or "none"
     if value is None:
         return "-"
+    if isinstance(value, list) and len(value) > _MOST_ITEMS:
+        return f"{', '.join(map(_line, value[:2]))}, ... {_line(value[-1])} ({len(value):,} in all)"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

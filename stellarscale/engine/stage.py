@@ -65,6 +65,7 @@ def run_stage(
     stage: str,
     progress: Progress | None = None,
     counts: str = "rows",
+    resources: Mapping[str, float] | None = None,
 ) -> StageResult:
     """Run ``function(item)`` for every task without a receipt, and return all receipts.
 
@@ -77,6 +78,8 @@ def run_stage(
         Items by key. The keys name the receipts.
     counts : str
         What ``rows_out`` of a record counts, for the progress.
+    resources : mapping of str to float, optional
+        What a worker must have for a task, e.g. ``{"GPU": 1}``; only workers that were started with it get one.
 
     Raises
     ------
@@ -92,7 +95,7 @@ def run_stage(
     client.run(reset_peak)
     name = f"{ledger.out.name} {stage}"
     with ledger.working(stage, len(tasks)), bar.stage(name, total=len(tasks), done=len(done), counts=counts):
-        for key, outcome in _window(client, function, waiting, ledger, stage):
+        for key, outcome in _window(client, function, waiting, ledger, stage, resources):
             if isinstance(outcome, Exception):
                 failures[key] = outcome
             else:
@@ -107,7 +110,12 @@ def run_stage(
 
 
 def _window(
-    client: Client, function: Callable, waiting: Iterator[tuple[str, Any]], ledger: Ledger, stage: str
+    client: Client,
+    function: Callable,
+    waiting: Iterator[tuple[str, Any]],
+    ledger: Ledger,
+    stage: str,
+    resources: Mapping[str, float] | None,
 ) -> Iterator[tuple[str, Record | Exception]]:
     """Keep twice as many tasks in flight as there are threads; yield each outcome once."""
     from distributed import as_completed
@@ -125,6 +133,7 @@ def _window(
             key,
             ledger.receipt_path(stage, key),
             pure=False,
+            resources=resources,
             key=f"{stage}-{key}-{attempt}-{mine}",
         )
         flying[future] = (key, item, attempt)

@@ -83,10 +83,12 @@ def detections_of(
     band = rows[columns.band]
     index = pc.fill_null(pc.index_in(band, value_set=pa.array(settings.bands, band.type)), -1)
     zero_point, sky, fwhm = _known(rows, images, config)
-    numbered = [_values(rows[name]) for name in (columns.object_id, columns.image_id, columns.ccd, columns.band)]
+    names = (columns.object_id, columns.image_id, columns.ccd, columns.band)
+    object_id, image_id, ccd, name = (_values(rows[each]) for each in names)
     star, band_index = (column.to_numpy().astype(np.int64) for column in (rows["\0star"], index))
     stored = rows.drop_columns(["\0star"])
-    found = Detections(stored, *numbered, star, band_index, zero_point, sky, fwhm, [None] * rows.num_rows)
+    reason: list[str | None] = [None] * rows.num_rows
+    found = Detections(stored, object_id, image_id, ccd, name, star, band_index, zero_point, sky, fwhm, reason)
     _judge(found, config)
     return found, star_of
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pyarrow as pa
 from stellarscale.catalog.properties import CatalogProperties
 from stellarscale.catalog.reader import StoredCatalog
 from stellarscale.config import FeatureConfig, SagesJob, digest_of
+from stellarscale.errors import InputError
 from stellarscale.partition.features import add_features
+from stellarscale.products.steps import inherited
 from stellarscale.surveys.dust import dust_files
 
 SKY_ROLES = ("id", "pmra", "pmdec", "epoch_column")
@@ -54,3 +57,32 @@ def only_position(properties: CatalogProperties) -> CatalogProperties:
     """Properties of a table that keeps no other sky column than the position."""
     roles = {f"stellarscale_{role}" for role in SKY_ROLES}
     return replace(properties, extra={key: value for key, value in properties.extra.items() if key not in roles})
+
+
+def output_properties(
+    properties: CatalogProperties, name: str, columns: Mapping[str, str], **extra: str
+) -> CatalogProperties:
+    """Properties of a value-added catalogue: sky columns under the names of the output, and ``extra`` about it.
+
+    Parameters
+    ----------
+    properties : CatalogProperties
+        Of the catalogue that it is made from.
+    name : str
+        Of the new one.
+    columns : mapping of str to str
+        Column of the output: column of the source.
+
+    Raises
+    ------
+    InputError
+        If the output leaves out the position.
+    """
+    renamed = {source: name for name, source in columns.items()}
+    missing = [column for column in (properties.ra, properties.dec) if column not in renamed]
+    if missing:
+        raise InputError("the output leaves out the position", where="output.columns", needed=", ".join(missing))
+    result = inherited(properties, name, **extra)
+    roles = {f"stellarscale_{role}": properties.extra.get(f"stellarscale_{role}") for role in SKY_ROLES}
+    kept = only_position(result).extra | {role: renamed[source] for role, source in roles.items() if source in renamed}
+    return replace(result, ra=renamed[properties.ra], dec=renamed[properties.dec], extra=kept)

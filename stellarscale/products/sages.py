@@ -22,13 +22,13 @@ from stellarscale.partition.predict import PredictConfig, output_schema
 from stellarscale.products.comparators import compare, raise_failed
 from stellarscale.products.evaluation import check_evaluation
 from stellarscale.products.external import match_externals
-from stellarscale.products.featured import SKY_ROLES, feature_inputs, located, no_features, only_position
+from stellarscale.products.featured import feature_inputs, located, no_features, output_properties
 from stellarscale.products.forests import TrainedModel, stored_models, train_models
 from stellarscale.products.inputs import checked_inputs, export_files, import_catalogs, run_directory, store_of
 from stellarscale.products.labels import sample_task, training_sources
 from stellarscale.products.matching import match_chain
 from stellarscale.products.pretrained import given_models
-from stellarscale.products.steps import Mapped, Session, Summary, inherited, map_catalog, session
+from stellarscale.products.steps import Mapped, Session, Summary, map_catalog, session
 from stellarscale.products.truth import check_truth
 from stellarscale.products.tuning import scan
 from stellarscale.schema import load_product
@@ -198,16 +198,9 @@ def _product(job: SagesJob, matched: Path) -> tuple[PredictConfig, pa.Schema]:
 
 def _product_properties(job: SagesJob, properties: CatalogProperties, digests: dict[str, str]) -> CatalogProperties:
     """Names of the sky columns as the output calls them, and where every number came from."""
-    renamed = {source: name for name, source in job.output.columns.items()}
     models = {f"model_digest_{name}": digest for name, digest in digests.items()}
-    result = inherited(properties, job.output.name, job_digest=digest_of(job), product=job.product, **models)
-    roles = {f"stellarscale_{role}": properties.extra.get(f"stellarscale_{role}") for role in SKY_ROLES}
-    extra = only_position(result).extra
-    extra |= {role: renamed[source] for role, source in roles.items() if source in renamed}
-    missing = [name for name in (properties.ra, properties.dec) if name not in renamed]
-    if missing:
-        raise InputError("the output leaves out the position", where="output.columns", needed=", ".join(missing))
-    return replace(result, ra=renamed[properties.ra], dec=renamed[properties.dec], extra=extra)
+    about = {"job_digest": digest_of(job), "product": job.product, **models}
+    return output_properties(properties, job.output.name, job.output.columns, **about)
 
 
 def _parsed(subset: str | None) -> Subset | None:

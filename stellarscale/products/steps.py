@@ -77,11 +77,13 @@ def map_catalog(
     *,
     subset: str | None = None,
     fresh: bool = False,
+    resources: Mapping[str, float] | None = None,
 ) -> Summary:
     """Run a worker's function over the partitions of a catalogue, and finish the catalogue it writes.
 
     Rows are counted at the hand-over: what was read must be written or rejected, partition by partition, and what the
-    receipts say was written must be what the files hold.
+    receipts say was written must be what the files hold. ``resources`` are what a worker must have for a partition, as
+    in :func:`stellarscale.engine.stage.run_stage`.
 
     Raises
     ------
@@ -100,7 +102,13 @@ def map_catalog(
     sweep_temporary(mapped.out)
     pixels = chosen_pixels(open_stored(mapped.source), subset)
     stage = run_stage(
-        on.client, work, {str(p): p for p in pixels}, ledger=ledger, stage=mapped.step, progress=on.progress
+        on.client,
+        work,
+        {str(p): p for p in pixels},
+        ledger=ledger,
+        stage=mapped.step,
+        progress=on.progress,
+        resources=resources,
     )
     if mapped.conserved:
         _check_conserved(mapped, stage)

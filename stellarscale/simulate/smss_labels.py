@@ -22,7 +22,7 @@ GALAH_DTYPE = np.dtype(
 )
 GALAH_UNITS = {"ra_dr2": "deg", "dec_dr2": "deg", "teff": "K", "e_teff": "K", "rv_galah": "km/s", "e_rv_galah": "km/s"}
 LSP3_COLUMNS = ("obsid", "source_id", "ra", "dec", "snr_b", "teff", "teff_err", "logg", "logg_err", "feh", "feh_err")
-GALAH_SHARE, GALAH_FAINTEST_G = 0.6, 15.0
+GALAH_SHARE, GALAH_FAINTEST_G = 0.9, 15.0
 OTHER_SHARE = 0.15
 
 # GALAH trains the networks, so its scale is the truth's.
@@ -61,7 +61,7 @@ def _primaries(sky: Columns, share: float, rng: np.random.Generator) -> NDArray[
 
 
 def galah_rows(sky: Columns, rng: np.random.Generator) -> NDArray:
-    """Rows of GALAH DR3's main table: 60 % of the primaries with g < 15, one in fifty twice.
+    """Rows of GALAH DR3's main table: 90 % of the primaries with g < 15, one in fifty twice.
 
     One fit in fifty failed (NaN, ``flag_sp`` 1024) and as many are flagged and four times worse.
     """

@@ -57,7 +57,7 @@ def test_every_command_explains_itself(name):
 def test_the_list_of_commands_is_the_contract():
     assert set(main.commands) == {
         "demo", "simulate", "import", "crossmatch", "run", "info", "verify", "export", "plot", "status", "report",
-        "bench", "keys",
+        "bench", "keys", "adql", "cutouts",
     }  # fmt: skip
     text = call("--help").stdout
     assert all(name in text for name in main.commands)

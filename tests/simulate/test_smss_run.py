@@ -65,7 +65,7 @@ def test_the_manifest_counts_what_is_there(mock):
 
 def test_spoilt_files_are_those_of_the_manifest(mock):
     for name in mock.manifest["spoilt"]["truncated"]:
-        with pytest.raises(InputError, match="truncated|inside a header"):
+        with pytest.raises(InputError, match=r"truncated|inside a header"):
             read_cutouts(mock.folder / name)
     for name in mock.manifest["spoilt"]["no_zpapprox"]:
         assert "ZPAPPROX" not in fits.getheader(mock.folder / name)
