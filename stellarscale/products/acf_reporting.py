@@ -1,0 +1,171 @@
+"""Fill the report of an acf run: residuals, uncertainties, comparisons, maps, gallery (paper III, sections 4 to 6)."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from stellarscale.catalog.reader import open_stored
+from stellarscale.config import digest_of, job_text
+from stellarscale.engine.ledger import write_json
+from stellarscale.products.acf_scale import planned_section
+from stellarscale.products.acf_sections import (
+    curves_of,
+    gallery_of,
+    maps_of,
+    sample_of,
+    uncertainties_of,
+)
+from stellarscale.products.estimates import class_names
+from stellarscale.products.evaluation import write_tables
+from stellarscale.products.external import external_evaluations
+from stellarscale.products.image_held_out import held_out_file
+from stellarscale.products.image_models import TrainedNetwork
+from stellarscale.products.reporting import evaluation_rows, notes_of, step_row
+from stellarscale.products.scan import scan_catalog
+from stellarscale.products.stamp_steps import stamps_of_run
+from stellarscale.products.steps import Summary
+from stellarscale.products.truth import against_truth
+from stellarscale.report.content import Evaluation, ExtraSection, ReportContent
+from stellarscale.report.image_sections import comparison_section, residual_section
+from stellarscale.report.numbers import numbers_json
+from stellarscale.report.page import write_report
+from stellarscale.settings.acf import AcfJob
+
+PACKAGES = ("stellarscale", "dask", "pyarrow", "numpy", "torch", "scikit-learn", "astropy", "healpy", "numba")
+WITH, WITHOUT = "ACF", "ACPF"  # the paper's names of the networks with and without parallax
+TABLES = ("image_methods", "image_uncertainty", "image_training", "planned")
+
+
+def report_run(job: AcfJob, out: Path, steps: Sequence[Summary], networks: Sequence[TrainedNetwork]) -> Summary:
+    """Evaluate the networks and the catalogue and write the page; says where it is and the main figures.
+
+    Raises
+    ------
+    InputError, CatalogError
+        If the truth cannot be joined, or the catalogue is not there.
+    """
+    held_out = {name: held_out_evaluations(job, out / "models", part) for name, part in _by_kind(networks).items()}
+    stored = open_stored(out / job.output.name)
+    evaluations = [each for found in held_out.values() for each in found] + against_truth(job, stored)
+    evaluations += [each for external in job.evaluation.external for each in external_evaluations(job, external)]
+    page = write_acf_report(job, out, steps=steps, networks=networks, evaluations=evaluations, held_out=held_out)
+    return {"report": str(page), "evaluations": evaluation_rows(evaluations)}
+
+
+def held_out_evaluations(job: AcfJob, models: Path, networks: Sequence[TrainedNetwork]) -> list[Evaluation]:
+    """Each label against the stars that neither trained nor calibrated, or against the validation without such stars.
+
+    Nothing for networks of another run: their held-out stars are there.
+    """
+    found = []
+    for network in networks:
+        path = held_out_file(models, network.name)
+        if not path.is_file():
+            continue
+        table = pq.read_table(path)
+        split = table["split"].to_numpy()
+        table = table.filter(split == split.max()) if len(split) else table
+        for label in network.labels:
+            rows = table.filter(np.array(table["label"].to_pylist()) == label)
+            found.append(_evaluation(job, network, label, {n: rows[n].to_numpy() for n in _COLUMNS}))
+    return found
+
+
+_COLUMNS = ("prediction", "truth", "err", "err95", "magnitude")
+
+
+def _evaluation(job: AcfJob, network: TrainedNetwork, label: str, values: dict[str, np.ndarray]) -> Evaluation:
+    return Evaluation(
+        model=f"{label} {WITH if network.parallax else WITHOUT}",
+        label=label,
+        unit=job.units[label],
+        against="held-out labels",
+        predicted=values["prediction"],
+        truth=values["truth"],
+        error=values["err"],
+        error95=values["err95"],
+        magnitude=values["magnitude"],
+        magnitude_name=job.errors.magnitude or job.magnitude or "",
+        n_train=network.numbers.get("n_train"),
+    )
+
+
+def _by_kind(networks: Sequence[TrainedNetwork]) -> dict[str, list[TrainedNetwork]]:
+    kinds = {WITH: [n for n in networks if n.parallax], WITHOUT: [n for n in networks if not n.parallax]}
+    return {name: part for name, part in kinds.items() if part}
+
+
+def write_acf_report(
+    job: AcfJob,
+    out: Path,
+    *,
+    steps: Sequence[Summary],
+    networks: Sequence[TrainedNetwork],
+    evaluations: Sequence[Evaluation],
+    held_out: dict[str, list[Evaluation]],
+) -> Path:
+    """Write ``report.html``, ``report.json`` and the tables of ``evaluation/`` into the run directory.
+
+    Parameters
+    ----------
+    job : AcfJob
+    out : Path
+        Directory of the run, with the value-added catalogue in it.
+    steps : sequence of dict
+        Summaries of the steps, in order.
+    networks : sequence of TrainedNetwork
+    evaluations : sequence of Evaluation
+        All comparisons.
+    held_out : dict of str to list of Evaluation
+        Those with held-out labels, with and without parallax.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    stored = open_stored(out / job.output.name)
+    scan = scan_catalog(job, stored)
+    compared = out / "image_comparison.json"
+    made = (
+        sample_of(job, out),
+        curves_of(networks, out / "models"),
+        residual_section({f"{name}, held-out stars": found for name, found in held_out.items()}),
+        uncertainties_of(job, stored),
+        comparison_section(json.loads(compared.read_text()) if job.comparisons and compared.is_file() else []),
+        maps_of(job, stored),
+        gallery_of(job, stored, stamps_of_run(job)),
+        planned_section(steps, networks, job),
+    )
+    extras: tuple[ExtraSection, ...] = tuple(section for section in made if section is not None)
+    content = ReportContent(
+        title=f"stellarscale: {job.name}",
+        subtitle=f"product {job.product}, {stored.num_rows:,} stars",
+        job_text=job_text(job),
+        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        digests={"job": digest_of(job), **{f"network {network.name}": network.digest for network in networks}},
+        steps=tuple(step_row(step) for step in steps),
+        evaluations=tuple(evaluations),
+        models=len(networks),
+        metallicity=scan.metallicity,
+        extras=extras,
+        class_names=class_names(job),
+        sky=scan.sky,
+        flag_counts=scan.flags,
+        rows_total=stored.num_rows,
+        notes=notes_of(stored),
+    )
+    numbers = numbers_json(content)
+    write_json(out / "report.json", numbers)
+    write_tables(numbers, None, out / "evaluation")
+    for name in TABLES:
+        if name in numbers:
+            write_json(out / "evaluation" / f"{name}.json", numbers[name])
+    return write_report(content, out / "report.html")

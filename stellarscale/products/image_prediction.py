@@ -1,0 +1,107 @@
+"""The value-added catalogue of a catalogue of stamps by trained networks."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from stellarscale.catalog.reader import open_stored
+from stellarscale.config import digest_of
+from stellarscale.engine.gpu import gpu_resources
+from stellarscale.engine.image_tasks import PredictImagesTask, check_images, predict_image_pixel
+from stellarscale.engine.ledger import Ledger
+from stellarscale.models.calibrate import CalibratedErrors
+from stellarscale.models.image_errors import read_errors
+from stellarscale.models.store import digest
+from stellarscale.partition.image_predict import PredictStampsConfig
+from stellarscale.products.featured import output_properties
+from stellarscale.products.image_held_out import (
+    PRECISION_FILE,
+    calibrate_image_errors,
+    errors_file,
+    networks_of,
+)
+from stellarscale.products.image_models import TrainedNetwork
+from stellarscale.products.steps import Mapped, Session, Summary, map_catalog
+from stellarscale.schema import load_product
+from stellarscale.settings.acf import AcfJob
+from stellarscale.settings.image_network import ImagePrediction
+
+__all__ = ["calibrate_image_errors", "predict_images"]
+
+log = logging.getLogger(__name__)
+
+
+def predict_images(
+    on: Session, job: AcfJob, stamps_catalog: Path, models: Sequence[TrainedNetwork], out: Path, steps: list[Summary]
+) -> Path:
+    """The value-added catalogue of a catalogue of stamps; networks that are there for comparisons are left out.
+
+    Errors are those in ``errors_<label>.npz`` beside the networks. They are null, which is said, where there is none.
+
+    Raises
+    ------
+    SchemaError, ModelError
+        If the table lacks columns, or networks, errors and stamps do not fit each other.
+    """
+    mine = [model for model in models if model.parallax == job.network.parallax]
+    stored, target = open_stored(stamps_catalog), out / job.output.name
+    folder = mine[0].path.parent
+    settings, errors = _prediction_of(job, folder), _errors_beside(job, folder)
+    config = PredictStampsConfig(
+        labels=tuple(job.labels.labels),
+        columns=job.output.columns,
+        parallax=job.parallax,
+        parallax_error=job.parallax_error,
+        limits=job.limits,
+        product=load_product(job.product),
+        errors={label: found for label, (found, _) in errors.items()},
+    )
+    task = PredictImagesTask(stamps_catalog, target, config, networks_of(on, mine, settings))
+    schema = check_images(task)
+    digests = {model.name: model.digest for model in mine}
+    about = {"job_digest": digest_of(job), "product": job.product}
+    about |= {f"model_digest_{name}": digest for name, digest in digests.items()}
+    mapped = Mapped(
+        step="predict_images",
+        source=stamps_catalog,
+        out=target,
+        schema=schema,
+        properties=output_properties(stored.properties, job.output.name, job.output.columns, **about),
+        settings={
+            "models": digests,
+            "errors": {label: digest for label, (_, digest) in errors.items()},
+            "prediction": settings.model_dump(mode="json", exclude={"batch_size", "compile"}),
+            "columns": dict(job.output.columns),
+            "parallax": [job.parallax, job.parallax_error],
+            "limits": {label: list(limits) for label, limits in job.limits.items()},
+        },
+    )
+    done = map_catalog(on, partial(predict_image_pixel, task), mapped, resources=gpu_resources(on.client))
+    receipts = Ledger(target).receipts("predict_images").values()
+    ran = {name: sorted({receipt[name] for receipt in receipts}) for name in ("device", "precision")}
+    steps.append({**done, "name": "predict", **ran})
+    return target
+
+
+def _prediction_of(job: AcfJob, folder: Path) -> ImagePrediction:
+    """The settings of the prediction, with the precision that was settled on where the networks were calibrated."""
+    path = folder / PRECISION_FILE
+    if job.prediction.precision != "auto" or not path.is_file():
+        return job.prediction
+    return job.prediction.model_copy(update={"precision": json.loads(path.read_text())["precision"]})
+
+
+def _errors_beside(job: AcfJob, folder: Path) -> Mapping[str, tuple[CalibratedErrors, str]]:
+    """Calibrated errors and SHA-256 of their files, for the labels that have some."""
+    found = {}
+    for label in job.labels.labels:
+        path = errors_file(folder, label)
+        if path.is_file():
+            found[label] = (read_errors(path, label), digest(path))
+        else:
+            log.warning("%s has no calibrated errors (%s): its errors are null", label, path)
+    return found
