@@ -16,7 +16,8 @@ CHIP_PX = (2048, 4096)
 CHIPS = 32
 GAIN, READ_NOISE_E = 0.75, 10.0
 FULL_WELL = 60_000.0
-DETECTION_CHANCE = (0.30, 0.35, 0.20, 0.15)
+VISIT_CHANCE = (0.30, 0.35, 0.20, 0.15)
+_LOST_SHARE = 0.08
 MAIN_S = 100.0
 ZERO_POINT_ERROR_MAG = 0.005
 
@@ -52,10 +53,7 @@ def draw_exposures(sky: Columns, plan: ImagePlan, block: int) -> Columns:
     """
     rng = plan.rng("exposures", block)
     main = np.flatnonzero(sky["slot"] == 0)
-    count = rng.choice(np.arange(1, 5), (len(main), len(BANDS)), p=DETECTION_CHANCE)
-    group, band, turn = (
-        values[np.arange(4) < count[:, :, None]] for values in np.indices((len(main), len(BANDS), 4), dtype=np.int64)
-    )
+    group, band, turn = np.nonzero(_seen(len(main), rng))
     out: Columns = {"group": group, "band": band}
     out |= _time((plan.bounds(block)[0] + group) * 4 * len(BANDS) + 4 * band + turn, plan.seed)
     out["ccd"] = rng.integers(1, CHIPS + 1, len(group))
@@ -64,6 +62,14 @@ def draw_exposures(sky: Columns, plan: ImagePlan, block: int) -> Columns:
     out |= _conditions(band, bright, visit, rng)
     out["psf"] = _point_spread(out["fwhm_arcsec"] / SCALE_ARCSEC, visit, rng)
     return out | _pointing(sky["ra"][main][group], sky["dec"][main][group], rng)
+
+
+def _seen(groups: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Which bands a visit of a group has, (groups, bands, visits): the filters of a sequence, now and then one less."""
+    visits = rng.choice(np.arange(1, 5), groups, p=VISIT_CHANCE)
+    seen = (np.arange(4) < visits[:, None, None]) & (rng.random((groups, len(BANDS), 4)) > _LOST_SHARE)
+    seen[:, :, 0] |= ~seen.any(axis=2)
+    return seen
 
 
 def _time(number: NDArray[np.int64], seed: int) -> Columns:
