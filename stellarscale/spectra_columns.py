@@ -67,7 +67,10 @@ def spectrum_array(values: NDArray, name: str, grid: WaveGrid) -> pa.Array:
 def spectra_of(table: pa.Table | pa.RecordBatch, name: str) -> NDArray[np.float32]:
     """A spectrum column as float32 (n_rows, n_pix); without a copy when the column has one chunk and no nulls."""
     column = table.column(name)
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(column, pa.ChunkedArray):
+        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies a single one too
+    else:
+        array = column
     if isinstance(array, pa.ChunkedArray):  # of a table without rows
         return np.empty((0, column.type.list_size), dtype=np.float32)
     width = array.type.list_size

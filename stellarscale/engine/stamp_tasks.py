@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +34,14 @@ from stellarscale.partition.stamp_config import (
     output_schema,
     rejects_schema,
 )
+from stellarscale.partition.stamp_star import StarStamp
 from stellarscale.partition.stamps import MadeStamps, make_stamps
 from stellarscale.surveys.cutouts import Cutout, read_cutouts
 from stellarscale.surveys.native import rebatch
 
-_READERS = 4  # threads that wait for files; more would only wait for the interpreter
+_READERS = 4  # threads that wait for slow files; more would only wait for the interpreter
+_TRIED = 8  # stars of a row group that are made without them
+_PATIENCE_S = 0.03  # wait of a star beyond which its files count as slow: 2 ms for each of 15
 _KEPT_FILES = 8  # of a star each, where one file holds all detections of it
 
 
@@ -145,7 +150,16 @@ def _made(task: StampTask, stars: pa.Table, files: CutoutFiles, pool: ThreadPool
     images = exposures(task.images, tuple(image_columns(settings))) if task.images else None
     maps = settings.reddening.sfd98 if settings.reddening else None
     ebv = dust_of(stars, maps, catalog) if maps else None
-    return make_stamps(stars, detections, images, task.config, files, ebv=ebv, over=pool.map)
+    return make_stamps(stars, detections, images, task.config, files, ebv=ebv, over=partial(_over, pool))
+
+
+def _over(pool: ThreadPoolExecutor, make: Callable[[int], StarStamp], stars: Iterable[int]) -> Iterator[StarStamp]:
+    """As ``map``: in threads that wait side by side where files are slow, else here, without the threads' quarrel."""
+    left = iter(stars)
+    started, worked = time.perf_counter(), time.thread_time()
+    yield from map(make, islice(left, _TRIED))
+    waited = time.perf_counter() - started - (time.thread_time() - worked)
+    yield from (pool.map if waited > _TRIED * _PATIENCE_S else map)(make, left)
 
 
 def _around(sky: NDArray[np.int64], margin_arcsec: float) -> NDArray[np.int64]:
@@ -179,14 +193,17 @@ class CutoutFiles:
 
     def __init__(self, template: str) -> None:
         self.template = template
-        self._read = lru_cache(maxsize=_KEPT_FILES)(read_cutouts)
+        self._read = lru_cache(maxsize=_KEPT_FILES)(_read)
 
     def path(self, object_id: Any, image_id: Any, ccd: Any, band: str) -> Path:
         """Where the cut-out of a detection is."""
+        return Path(self._filled(object_id, image_id, ccd, band))
+
+    def _filled(self, object_id: Any, image_id: Any, ccd: Any, band: str) -> str:
         names = {"object_id": object_id, "image_id": image_id, "ccd": ccd, "band": band}
         if "{shard" in self.template:
             names["shard"] = f"{int(object_id) % 1000:03d}"
-        return Path(self.template.format(**names))
+        return self.template.format(**names)
 
     def __call__(self, object_id: Any, image_id: Any, ccd: Any, band: str) -> Cutout:
         """The cut-out of a detection: the only image of its file, or the one named ``<image_id>-<ccd>``.
@@ -198,10 +215,13 @@ class CutoutFiles:
         InputError
             As :func:`read_cutouts`, or if none of several images has the name.
         """
-        path = self.path(object_id, image_id, ccd, band)
-        if not path.is_file():
-            raise FileNotFoundError(path)
-        found = self._read(path)
+        path = self._filled(object_id, image_id, ccd, band)
+        try:
+            found = self._read(path)
+        except InputError:
+            if not Path(path).is_file():  # not asked first: nearly every file is there
+                raise FileNotFoundError(Path(path)) from None
+            raise
         if len(found) == 1:
             return found[0]
         name = f"{image_id}-{ccd}"
@@ -209,7 +229,12 @@ class CutoutFiles:
             if cutout.name == name:
                 return cutout
         names = ", ".join(cutout.name or "without a name" for cutout in found)
-        raise InputError("no image of the file is that of the detection", where=path, seen=names, needed=name)
+        raise InputError("no image of the file is that of the detection", where=Path(path), seen=names, needed=name)
+
+
+def _read(path: str) -> list[Cutout]:
+    """As :func:`read_cutouts`; kept by the text of the path, which is looked up faster than a Path."""
+    return read_cutouts(Path(path))
 
 
 def _check_template(template: str) -> None:

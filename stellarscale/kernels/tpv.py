@@ -65,21 +65,15 @@ class ImageWcs:
             values = np.array(getattr(self, name), dtype=np.float64)
             if values.shape != shape:
                 raise InputError("no world coordinates", where=name, seen=f"shape {values.shape}", needed=str(shape))
-            if not np.isfinite(values).all():
+            if not math.isfinite(np.vdot(values, values)) and not np.isfinite(values).all():  # squares may overflow
                 raise InputError("no world coordinates", where=name, seen=values.tolist(), needed="finite numbers")
             values.flags.writeable = False
             object.__setattr__(self, name, values)
         if abs(self.crval[1]) > 90:
             raise InputError("no declination", where="crval", seen=self.crval[1], needed="-90 to 90 degrees")
-        if abs(np.linalg.det(self.cd)) <= 1e-12 * np.square(self.cd).sum():
+        (a, b), (c, d) = self.cd.tolist()
+        if abs(a * d - b * c) <= 1e-12 * (a * a + b * b + c * c + d * d):
             raise InputError("pixels have no area on the sky", where="cd", seen=self.cd.tolist(), needed="an inverse")
-
-
-def pixel_scale_arcsec(wcs: ImageWcs) -> float:
-    """Side of a square of a pixel's area at the reference pixel, arcsec."""
-    poly, radial, degree = terms(wcs.pv)
-    *_, uu, uv, vu, vv = distort(poly, radial, degree, 0.0, 0.0)
-    return 3600.0 * math.sqrt(abs(np.linalg.det(wcs.cd) * (uu * vv - uv * vu)))
 
 
 def pixel_to_sky(wcs: ImageWcs, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
@@ -127,7 +121,9 @@ def sky_to_pixel(wcs: ImageWcs, ra: ArrayLike, dec: ArrayLike) -> tuple[Floats, 
 
 
 def _together(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats, tuple[int, ...]]:
-    first, second = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if first.shape != second.shape:
+        first, second = np.broadcast_arrays(first, second)
     return first.flatten(), second.flatten(), first.shape
 
 

@@ -114,9 +114,10 @@ class StampMaker:
             raise _Unusable("no zero-point", None)
         image, saturated = cutout.image, False
         if settings.saturation is not None:
-            image = mask_saturated(image, settings.saturation)
-            lost = np.argwhere(np.isnan(image) & ~np.isnan(cutout.image))
-            saturated = bool((np.abs(lost - (y, x)) <= settings.size_px / 2).all(axis=1).any())
+            lost = np.argwhere(image >= settings.saturation)
+            if len(lost):
+                image = mask_saturated(image, settings.saturation)
+                saturated = bool((np.abs(lost - (y, x)) <= settings.size_px / 2).all(axis=1).any())
         sky = found.sky[row]
         if not np.isfinite(sky):
             try:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
-import pyarrow as pa
-
 from stellarscale.catalog.reader import open_stored
 from stellarscale.config import CatalogInput, Job
 from stellarscale.errors import InputError
@@ -82,15 +80,14 @@ def import_catalogs(on: Session, job: Job) -> tuple[dict[str, Path], list[Summar
 def export_files(job: Job, catalog: Path) -> list[str]:
     """Write the files that the job wants beside the value-added catalogue; returns where they are.
 
-    A CSV file is without the columns of vectors, e.g. the references of a spectrum.
+    A CSV file is without the columns of vectors and bytes, e.g. the references of a spectrum, and the log says so.
     """
     from stellarscale.catalog.export import export
 
     written = []
     stored = open_stored(catalog)
-    single = [field.name for field in stored.schema if not pa.types.is_nested(field.type)]
     for kind in job.exports:
         path = catalog.with_name(f"{catalog.name}.{kind}")
-        export(stored, path, format=kind, columns=single if kind == "csv" else None)
+        export(stored, path, format=kind)
         written.append(str(path))
     return written

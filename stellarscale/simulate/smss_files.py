@@ -37,7 +37,7 @@ def _template() -> str:
     ]
     cards += [_fixed("IMAGEID", "%(image_id)20d"), _fixed("CCD", "%(ccd)20d"), _text("DATE-OBS", "%(date)s")]
     cards += [_fixed("MJD-OBS", "%(mjd)20.10f"), _fixed("EXPTIME", "%(exptime)20.3f", "seconds")]
-    cards += [_fixed("QAFWHM", "%(fwhm)20.5f", "pixels"), _fixed("GAIN", "%(gain)20.4f")]
+    cards += [_fixed("QAFWHM", "%(fwhm)20.5f", "arcsec"), _fixed("GAIN", "%(gain)20.4f")]
     cards += [_fixed("SATURATE", "%(saturate)20.1f"), _text("BUNIT", "adu")]
     cards += [_text("RADESYS", "ICRS"), _fixed("EQUINOX", "2000.0")]
     cards += [_text("CTYPE1", "RA---TPV"), _text("CTYPE2", "DEC--TPV"), _text("CUNIT1", "deg"), _text("CUNIT2", "deg")]

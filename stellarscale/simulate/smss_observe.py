@@ -190,7 +190,7 @@ def _cards(number: int, exposures: Columns) -> dict[str, Any]:
     shot = {name: values[number] for name, values in exposures.items()}
     cards: dict[str, Any] = {"band": BANDS[shot["band"]], "image_id": shot["image_id"], "ccd": shot["ccd"]}
     cards |= {"date": str(shot["start"]), "mjd": shot["mjd"], "exptime": shot["exptime_s"], "gain": GAIN}
-    cards |= {"fwhm": shot["fwhm_arcsec"] / SCALE_ARCSEC, "saturate": FULL_WELL}
+    cards |= {"fwhm": shot["fwhm_arcsec"], "saturate": FULL_WELL}
     cards["zpapprox"] = float(shot["zpapprox"])
     return cards | wcs_cards(shot["crval"], shot["crpix"], shot["cd"], shot["pv"])
 

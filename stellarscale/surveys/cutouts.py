@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stellarscale.errors import InputError, StellarscaleError
-from stellarscale.kernels.tpv import N_TERMS, ImageWcs, identity_pv, pixel_scale_arcsec
+from stellarscale.kernels.tpv import N_TERMS, ImageWcs, identity_pv
 from stellarscale.surveys.native import open_bytes
-from stellarscale.surveys.spectra.hdus import Hdu, parse_hdus
+from stellarscale.surveys.spectra.hdus import Cards, Hdu, parse_hdus
 
 PROJECTIONS = ("TPV", "TAN")
+_POINT = ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2")
+_NEEDED = (*_POINT, "CTYPE1", "CTYPE2")
+_USUAL = {"CUNIT1": "deg", "CUNIT2": "deg", "LONPOLE": 180.0, "CROTA1": 0.0, "CROTA2": 0.0}
 _MATRIX = ("CD1_1", "CD1_2", "CD2_1", "CD2_2")
 _PV = {f"PV{axis}_{term}": (axis - 1, term) for axis in (1, 2) for term in range(N_TERMS)}
 _PC = ("PC1_1", "PC1_2", "PC2_1", "PC2_2")
@@ -40,7 +43,7 @@ class Cutout:
     zero_point : float or None
         Magnitude of one count, ``ZPAPPROX``.
     fwhm_arcsec : float or None
-        Seeing: ``QAFWHM``, which is in pixels, times the pixel scale.
+        Seeing: ``QAFWHM``, which SkyMapper gives in arcsec.
     name : str
         ``EXTNAME``, empty where there is none.
     """
@@ -71,8 +74,7 @@ def read_cutouts(path: Path) -> list[Cutout]:
         If the file is missing, empty, truncated or no FITS file, has no image or one that is not two-dimensional, or
         its header has no coordinates or such of another projection.
     """
-    with open_bytes(path) as stream:
-        raw = stream.read()
+    raw = _content(path)
     try:
         hdus = parse_hdus(raw, path)
         if not hdus:
@@ -85,6 +87,19 @@ def read_cutouts(path: Path) -> list[Cutout]:
     if not found:
         raise InputError("the FITS file holds no image", where=path, seen=f"{len(hdus)} units", needed="an image")
     return found
+
+
+def _content(path: Path) -> bytes:
+    """The file's bytes, unpacked; a plain file costs no more than to open and read it."""
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            raw = stream.read()
+    except OSError:
+        raw = b""
+    if raw.startswith(b"SIMPLE"):
+        return raw
+    with open_bytes(path) as stream:  # packed, or it tells what is wrong
+        return stream.read()
 
 
 def _images(hdus: list[Hdu], raw: bytes) -> Iterator[tuple[NDArray[np.float64], Mapping[str, Any]]]:
@@ -132,9 +147,8 @@ def _check_flat(shape: tuple[int, ...], path: Path, name: str) -> None:
 def _cutout(image: NDArray[np.float64], cards: Mapping[str, Any], path: Path) -> Cutout:
     name = str(cards.get("EXTNAME") or "").strip()
     wcs = wcs_of(cards, f"{path}{name and f', {name}'}")
-    fwhm_px = _number(cards.get("QAFWHM"))
-    fwhm = fwhm_px * pixel_scale_arcsec(wcs) if fwhm_px is not None and fwhm_px > 0 else None
-    return Cutout(image, wcs, _number(cards.get("ZPAPPROX")), fwhm, name)
+    fwhm = _number(cards.get("QAFWHM"))
+    return Cutout(image, wcs, _number(cards.get("ZPAPPROX")), fwhm if fwhm is not None and fwhm > 0 else None, name)
 
 
 def wcs_of(cards: Mapping[str, Any], where: object) -> ImageWcs:
@@ -145,9 +159,10 @@ def wcs_of(cards: Mapping[str, Any], where: object) -> ImageWcs:
     InputError
         If they are missing, not finite, singular, or of a projection other than TPV and TAN.
     """
-    kinds = [str(cards.get(f"CTYPE{axis}") or "").strip() for axis in (1, 2)]
-    needed = [*(f"CRPIX{axis}" for axis in (1, 2)), *(f"CRVAL{axis}" for axis in (1, 2))]
-    missing = [key for key in (*needed, "CTYPE1", "CTYPE2") if cards.get(key) is None]
+    types = [cards.get("CTYPE1"), cards.get("CTYPE2")]
+    kinds = [str(kind or "").strip() for kind in types]
+    values: list[Any] = [cards.get(key) for key in _POINT]
+    missing = [key for key, value in zip(_NEEDED, [*values, *types], strict=True) if value is None]
     if missing:
         raise InputError(
             "the image has no coordinates",
@@ -165,7 +180,7 @@ def wcs_of(cards: Mapping[str, Any], where: object) -> ImageWcs:
             needed="RA---TPV, DEC--TPV or RA---TAN, DEC--TAN",
         )
     _check_plain(cards, where)
-    crpix, crval = (np.array([float(cards[key]) for key in needed[i : i + 2]]) for i in (0, 2))
+    crpix, crval = (np.array([float(value) for value in values[i : i + 2]]) for i in (0, 2))
     cd, pv = _matrix(cards, where), _polynomial(cards, projection)
     try:
         return ImageWcs(crpix, crval, cd, pv)
@@ -180,8 +195,7 @@ def wcs_of(cards: Mapping[str, Any], where: object) -> ImageWcs:
 
 def _check_plain(cards: Mapping[str, Any], where: object) -> None:
     """Cards that would turn the sky, and that nothing here looks at, must say what is usual."""
-    usual = {"CUNIT1": "deg", "CUNIT2": "deg", "LONPOLE": 180.0, "CROTA1": 0.0, "CROTA2": 0.0}
-    for key, value in usual.items():
+    for key, value in _USUAL.items():
         seen = cards.get(key)
         seen = seen.strip().lower() if isinstance(seen, str) else seen
         if seen not in (None, "", value):
@@ -190,8 +204,10 @@ def _check_plain(cards: Mapping[str, Any], where: object) -> None:
 
 def _matrix(cards: Mapping[str, Any], where: object) -> NDArray[np.float64]:
     """Degrees per pixel: the CD matrix, or CDELT times PC."""
-    if any(key in cards for key in _MATRIX):
-        return np.array([float(cards.get(key, 0.0)) for key in _MATRIX]).reshape(2, 2)
+    given = [key for key in _MATRIX if key in cards]
+    if given:
+        values = dict(zip(given, _floats(cards, given), strict=True))
+        return np.array([values.get(key, 0.0) for key in _MATRIX]).reshape(2, 2)
     if cards.get("CDELT1") is None or cards.get("CDELT2") is None:
         raise InputError("the image has no coordinates", where=where, seen="neither CD nor CDELT", needed="one of them")
     turn = np.array([float(cards.get(key, unit)) for key, unit in zip(_PC, (1.0, 0.0, 0.0, 1.0), strict=True)])
@@ -205,11 +221,16 @@ def _polynomial(cards: Mapping[str, Any], projection: str) -> NDArray[np.float64
     Headers of SCAMP call TPV by the name TAN; of a true TAN the first five terms mean the pole, not a distortion.
     """
     pv = identity_pv()
-    given = {place: float(cards[key]) for key, place in _PV.items() if key in cards}
-    if projection == "TPV" or any(term > 4 for _, term in given):
-        for place, value in given.items():
+    keys = [key for key in cards if key in _PV]
+    places, values = [_PV[key] for key in keys], _floats(cards, keys)
+    if projection == "TPV" or any(term > 4 for _, term in places):
+        for place, value in zip(places, values, strict=True):
             pv[place] = value
     return pv
+
+
+def _floats(cards: Mapping[str, Any], keys: Sequence[str]) -> list[float]:
+    return cards.floats(keys) if isinstance(cards, Cards) else [float(cards[key]) for key in keys]
 
 
 def _not_fits(path: Path, raw: bytes) -> InputError:

@@ -522,3 +522,14 @@ def test_row_groups_of_spectra_are_read_in_parts(cat, monkeypatch):
         tables = list(read_batches_of(cat, pixel))
         assert max(table.num_rows for table in tables) <= 5
         assert pa.concat_tables(tables).equals(whole[pixel])
+
+
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_spectra_of_one_chunk_are_not_copied(cat, chunks):
+    table = read_pixel(cat, cat.pixels[0]).combine_chunks()
+    part = table.slice(1, 2)
+    rows = pa.concat_tables([part] * chunks)
+    values = spectra_of(rows, "flux")
+    stored = table["flux"].chunk(0).values.to_numpy()
+    assert np.shares_memory(values, stored) == (chunks == 1)
+    assert np.array_equal(values, np.tile(spectra_of(table, "flux")[1:3], (chunks, 1)))

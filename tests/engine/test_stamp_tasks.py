@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import pickle
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,7 +80,11 @@ def test_every_star_of_a_partition_gets_its_stamp(survey, task):
 
 def test_pieces_threads_and_row_groups_do_not_show(survey, task, tmp_path, monkeypatch):
     pixel = max(open_stored(survey.stars).pixels, key=open_stored(survey.stars).rows_of)
+    monkeypatch.setattr(stamp_tasks, "_TRIED", 2)
+    monkeypatch.setattr(stamp_tasks, "_PATIENCE_S", math.inf)
     whole = stamp_pixel(task, pixel)
+    monkeypatch.setattr(stamp_tasks, "_PATIENCE_S", -math.inf)
+    assert stamp_pixel(replace(task, out=tmp_path / "threads"), pixel) == whole
     regrouped = tmp_path / "regrouped"
     stored = open_stored(survey.stars)
     write_mock(
@@ -92,6 +100,19 @@ def test_pieces_threads_and_row_groups_do_not_show(survey, task, tmp_path, monke
     assert one.equals(other)
     file = pq.ParquetFile(pixel_path(small.out, pixel))
     assert file.metadata.row_group(0).num_rows == 4
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.05])
+def test_slow_files_are_waited_for_side_by_side(wait_s):
+    def make(number: int) -> tuple[int, bool]:
+        time.sleep(wait_s)
+        return number, threading.current_thread() is threading.main_thread()
+
+    with ThreadPoolExecutor(4) as pool:
+        made = list(stamp_tasks._over(pool, make, range(20)))
+        assert list(stamp_tasks._over(pool, make, range(0))) == []
+    assert [number for number, _ in made] == list(range(20))
+    assert [here for _, here in made] == [True] * 8 + [wait_s == 0] * 12
 
 
 def test_detections_across_the_border_of_a_partition_are_found(survey, task):

@@ -11,7 +11,7 @@ from reference.stamp_loop import CHIP_PX, SCALE_DEG, chip_wcs, header_of, pixel_
 
 from stellarscale.errors import InputError
 from stellarscale.kernels import tpv
-from stellarscale.kernels.tpv import ImageWcs, identity_pv, pixel_scale_arcsec, pixel_to_sky, sky_to_pixel
+from stellarscale.kernels.tpv import ImageWcs, identity_pv, pixel_to_sky, sky_to_pixel
 
 PLACES = [(120.0, -35.0), (0.01, -60.0), (359.99, 2.0), (200.0, -89.995), (10.0, 89.9), (75.0, 0.0)]
 # Right ascension in degrees has eps 6e-14 near 360, which is 4e-10 of a pixel.
@@ -106,13 +106,6 @@ def test_a_polynomial_without_a_solution_gives_nan():
     beyond = sky_to_pixel(plain(pv=pv), 10.0, -30.5)
     assert np.isfinite(reached).all()
     assert np.isnan(beyond).all()
-
-
-def test_scale():
-    assert pixel_scale_arcsec(plain()) == pytest.approx(0.4976)
-    pv = identity_pv()
-    pv[:, 1] = 1.01, 0.98
-    assert pixel_scale_arcsec(plain(pv=pv)) == pytest.approx(0.4976 * np.sqrt(1.01 * 0.98))
 
 
 def test_coordinates_cannot_be_changed_nor_follow_a_change():

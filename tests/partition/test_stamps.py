@@ -66,16 +66,15 @@ class Shelf:
         counts = 10 ** (0.4 * ((shot.zero_point or 25.0) - MAG[band]))
         image = image_of(shot, [(RA, DEC, counts), *self.neighbours])
         wcs = wcs_of(shot)
-        fwhm = None if shot.fwhm_px is None else shot.fwhm_px * SCALE_DEG * 3600
-        return Cutout(image, wcs, shot.zero_point, fwhm, "")
+        return Cutout(image, wcs, shot.zero_point, shot.fwhm_arcsec, "")
 
 
 TWO_EACH = detections((7, 1, 3, "g"), (7, 2, 3, "g"), (7, 3, 3, "r"), (7, 4, 3, "r"))
 SHOTS = {
     1: replace(BASE, sky=80.0, zero_point=24.0),
     2: replace(BASE, shift_px=(2.3, -1.7), turn_deg=3.0, zero_point=25.5),
-    3: replace(BASE, shift_px=(-0.4, 0.8), turn_deg=-2.0, fwhm_px=4.0),
-    4: replace(BASE, shift_px=(1.2, 0.1), zero_point=26.0, fwhm_px=6.0),
+    3: replace(BASE, shift_px=(-0.4, 0.8), turn_deg=-2.0, fwhm_arcsec=2.0),
+    4: replace(BASE, shift_px=(1.2, 0.1), zero_point=26.0, fwhm_arcsec=3.0),
 }
 
 
@@ -124,7 +123,7 @@ def test_the_star_is_in_the_middle_of_the_stamp_in_the_pixels_of_the_reference()
 
 @pytest.mark.parametrize("known", [True, False])
 def test_the_reference_has_the_best_seeing_then_the_first_exposure(known):
-    shots = {number: replace(shot, fwhm_px=5.0 if known else None) for number, shot in SHOTS.items()}
+    shots = {number: replace(shot, fwhm_arcsec=2.5 if known else None) for number, shot in SHOTS.items()}
     shots[4] = replace(shots[4], shift_px=(1.9, 0.1))
     image = flux(made(shots, table=TWO_EACH.take([3, 2, 0])))[1]
     assert (np.arange(SIZE) * image.sum(axis=0)).sum() / image.sum() == pytest.approx(SIZE // 2 + 0.1, abs=0.02)
@@ -258,7 +257,7 @@ def test_tables_go_before_headers_and_detections_before_exposures():
         }
     )
     config = with_settings(images="images")
-    wrong = SHOTS | {4: replace(SHOTS[4], fwhm_px=9.0)}
+    wrong = SHOTS | {4: replace(SHOTS[4], fwhm_arcsec=4.5)}
     result = made(wrong, config=config, images=images)
     middle = (np.arange(SIZE) * flux(result)[1].sum(axis=0)).sum() / flux(result)[1].sum()
     assert middle == pytest.approx(SIZE // 2 - 0.3, abs=0.02)  # exposure 4 is the reference now

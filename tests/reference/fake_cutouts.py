@@ -29,7 +29,7 @@ class Shot:
     turn_deg: float = 0.0
     sky: float = 100.0
     zero_point: float | None = 25.0
-    fwhm_px: float | None = 5.0
+    fwhm_arcsec: float | None = 2.5
     psf_px: float = 5.0
     noise: float = 0.0
     projection: str = "TPV"
@@ -62,7 +62,7 @@ def header_of(shot: Shot) -> fits.Header:
     if shot.projection == "TPV":
         for (axis, term), value in DISTORTION.items():
             header[f"PV{axis}_{term}"] = value
-    for key, value in (("ZPAPPROX", shot.zero_point), ("QAFWHM", shot.fwhm_px), ("EXTNAME", shot.name)):
+    for key, value in (("ZPAPPROX", shot.zero_point), ("QAFWHM", shot.fwhm_arcsec), ("EXTNAME", shot.name)):
         if value is not None:
             header[key] = value
     header["EXPTIME"] = 100.0
@@ -119,7 +119,7 @@ def write_survey(root: Path, *, n_stars: int = 40, bands: str = "gr", size: int 
         for image_id, band, sky, zero_point in exposures:
             shot = Shot(
                 ra[star], dec[star], size=size, shift_px=tuple(rng.uniform(-2, 2, 2)), turn_deg=rng.uniform(-3, 3),
-                sky=sky, zero_point=None, fwhm_px=4.0, psf_px=4.0,
+                sky=sky, zero_point=None, fwhm_arcsec=2.0, psf_px=4.0,
             )  # fmt: skip
             counts = flux[star] * 10 ** (0.4 * (zero_point - 25.0))
             names = {"object_id": ids[star], "image_id": image_id, "ccd": 3, "shard": f"{ids[star] % 1000:03d}"}

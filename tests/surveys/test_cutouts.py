@@ -13,7 +13,7 @@ from astropy.wcs import WCS
 from reference.fake_cutouts import SCALE_DEG, Shot, header_of, image_of, wcs_of, write_cutout
 
 from stellarscale.errors import InputError
-from stellarscale.kernels.tpv import identity_pv, pixel_scale_arcsec, pixel_to_sky
+from stellarscale.kernels.tpv import identity_pv, pixel_to_sky
 from stellarscale.surveys.cutouts import read_cutouts
 
 SHOT = Shot(150.0, -30.0, shift_px=(3.0, -5.5), turn_deg=20.0)
@@ -32,7 +32,7 @@ def test_a_tpv_cutout_is_read_as_it_was_written(tmp_path):
     for part in ("crpix", "crval", "cd", "pv"):
         assert np.allclose(getattr(found.wcs, part), getattr(wcs_of(SHOT), part), rtol=1e-13, atol=0), part
     assert (found.zero_point, found.name) == (25.0, "20150201-7")
-    assert found.fwhm_arcsec == pytest.approx(5.0 * pixel_scale_arcsec(found.wcs))
+    assert found.fwhm_arcsec == 2.5
 
 
 @pytest.mark.parametrize("projection", ["TPV", "TAN"])
@@ -87,6 +87,37 @@ def test_packed_files_hold_the_same(tmp_path, packing):
     assert np.array_equal(found.image, plain.image if packing != "fz of integers" else plain.image.astype("i4"))
     assert np.array_equal(found.wcs.cd, plain.wcs.cd)
     assert found.zero_point == 25.0
+
+
+def test_headers_may_write_numbers_and_order_keywords_as_they_like(tmp_path):
+    plain = read_cutouts(written(tmp_path))[0]
+    raw = (tmp_path / "cutout.fits").read_bytes()
+    cards = [raw[i : i + 80] for i in range(0, raw.index(b"END" + b" " * 77), 80)]
+    fixed, others = cards[:5], cards[5:]
+    spelled = [_respelled(card, number) for number, card in enumerate(others)]
+    comments = [
+        b"COMMENT = END".ljust(80),
+        b"END     of nothing".rjust(80),
+        b"ENDING  =                  1.5".ljust(80),
+    ]
+    header = b"".join([*fixed, *comments, *reversed(spelled), b"END".ljust(80)])
+    data = raw[-(-(len(cards) + 1) * 80 // 2880) * 2880 :]
+    (tmp_path / "other.fits").write_bytes(header.ljust(-(-len(header) // 2880) * 2880) + data)
+    (found,) = read_cutouts(tmp_path / "other.fits")
+    assert np.array_equal(found.image, plain.image)
+    for part in ("crpix", "crval", "cd", "pv"):
+        assert np.array_equal(getattr(found.wcs, part), getattr(plain.wcs, part)), part
+    assert (found.zero_point, found.fwhm_arcsec) == (plain.zero_point, plain.fwhm_arcsec)
+
+
+def _respelled(card: bytes, number: int) -> bytes:
+    """The same number with a comment, with a D, or without its blanks."""
+    key, value = card[:10], card[10:].partition(b"/")[0].strip()
+    if b"'" in value or not value:
+        return card
+    value = f"{float(value):.17E}".encode()
+    forms = (value + b" / of the chip", value.replace(b"E", b"D"), value.rjust(60), b" " + value + b"/")
+    return (key + forms[number % 4]).ljust(80)
 
 
 def test_extensions_are_cutouts_too(tmp_path):

@@ -18,7 +18,7 @@ from stellarscale.spectra_columns import FLUX, IVAR, grid_of, spectra_of
 from stellarscale.surveys.placeholder import spread_positions
 from stellarscale.surveys.spectra import available_columns, read_spectra, read_spectrum, spectra_schema
 from stellarscale.surveys.spectra import read as reading
-from stellarscale.surveys.spectra.hdus import parse_hdus
+from stellarscale.surveys.spectra.hdus import Cards, parse_hdus
 from stellarscale.surveys.spectra.headers import stem_of
 
 LAMOST = load_survey("lamost_spectra")
@@ -257,3 +257,23 @@ def test_stems(tmp_path, name, stem):
 def test_available_columns_hold_the_position_of_surveys_without():
     assert available_columns(load_survey("miles_spectra")) == ("spectrum_id", "resolution", "ra", "dec")
     assert pa.types.is_fixed_size_list(spectra_schema(LAMOST, [], GRID).field(IVAR).type)
+
+
+@pytest.mark.parametrize(
+    "spelled", ["1.5", "-3", "+7", "1.0E-3", "1.0D5", "'12'", "T", "nan", "123456789012345678901", "2 / x"]
+)
+def test_numbers_of_cards_are_the_same_one_by_one_and_together(spelled):
+    text = "".join(line.ljust(80) for line in ("A       = 1.0", f"B       = {spelled}", "B       = 9", "END"))
+    cards = Cards(text, "header")
+    one_by_one = [float(cards[key]) for key in ("A", "B")]
+    assert np.array_equal(cards.floats(("A", "B")), one_by_one, equal_nan=True)
+    assert cards.get("C") is None
+    assert cards.get("C", 3) == 3
+    assert list(cards) == ["B", "A"]
+
+
+@pytest.mark.parametrize(("spelled", "error"), [("", TypeError), ("none", InputError), ("'north'", ValueError)])
+def test_cards_that_are_no_numbers_are_told(spelled, error):
+    cards = Cards(f"A       = {spelled}".ljust(80), "header")
+    with pytest.raises(error):
+        cards.floats(["A"])

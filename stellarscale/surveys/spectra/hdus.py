@@ -1,15 +1,17 @@
 """FITS files of single spectra, held in memory: a header's cards are only parsed when their value is asked for.
 
 A survey of spectra is a million files of a hundred cards each, of which some twenty are wanted; general readers
-parse them all, and take longer over it than over the spectrum.
+parse them all, and take longer over it than over the spectrum. Files of a survey have the same keywords in the same
+order, so that where each stands is looked up once for all of them.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from stellarscale.errors import InputError
 from stellarscale.surveys.fits_table import FitsColumn, data_bytes, table_of
 
-_BLOCK, _CARD = 2880, 80
+_BLOCK, _CARD, _KEYWORD = 2880, 80, 9  # bytes; a keyword with the sign that a value follows
 _IMAGES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _STRING = re.compile(r"'((?:[^']|'')*)'")
 
@@ -28,34 +30,55 @@ class Cards(Mapping[str, Any]):
     """Values of a header by keyword, upper case; of a repeated keyword the first."""
 
     def __init__(self, text: str, where: object) -> None:
-        cards = [text[i : i + _CARD] for i in range(0, len(text), _CARD)]
-        self._cards = {card[:8].rstrip(): card for card in reversed(cards) if card[8:9] == "="}
+        self._text = text
+        self._places = _places("".join([text[i : i + _KEYWORD] for i in range(0, len(text), _CARD)]))
         self._where = where
 
     def __getitem__(self, key: str) -> Any:
-        return self._value(key, self._cards[key])
+        return self._value(key, self._places[key])
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As of any mapping, without the exception that a missing keyword would cost."""
+        place = self._places.get(key)
+        return default if place is None else self._value(key, place)
+
+    def floats(self, keys: Iterable[str]) -> list[float]:
+        """The values of some keywords as ``float(cards[key])`` gives them, in half the time."""
+        text, places = self._text, self._places
+        try:
+            return [float(text[(at := places[key]) + 10 : at + _CARD].partition("/")[0]) for key in keys]
+        except ValueError:  # exponents written with D, numbers in quotes
+            return [float(self[key]) for key in keys]
 
     def __contains__(self, key: object) -> bool:
-        return key in self._cards
+        return key in self._places
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._cards)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._cards)
+        return len(self._places)
 
-    def _value(self, key: str, card: str) -> Any:
-        text = card[10:].lstrip()
+    def _value(self, key: str, place: int) -> Any:
+        text = self._text[place + 10 : place + _CARD].strip()
         if text.startswith("'"):
             found = _STRING.match(text)
-            return found[1].replace("''", "'").rstrip() if found else text[1:].rstrip()
-        word = text.partition("/")[0].strip()
+            return found[1].replace("''", "'").rstrip() if found else text[1:]
+        word = text.partition("/")[0].rstrip()
         if word in ("T", "F"):
             return word == "T"
         try:
             return int(word) if word.lstrip("+-").isdecimal() else float(word.replace("D", "E")) if word else None
         except ValueError as error:
-            raise InputError("a header card is not FITS", where=f"{self._where}, {key}", seen=card.rstrip()) from error
+            seen = self._text[place : place + _CARD].rstrip()
+            raise InputError("a header card is not FITS", where=f"{self._where}, {key}", seen=seen) from error
+
+
+@lru_cache(maxsize=256)
+def _places(keywords: str) -> dict[str, int]:
+    """First character of the card of each keyword, from the first nine characters of all cards."""
+    cards = [keywords[i : i + _KEYWORD] for i in range(0, len(keywords), _KEYWORD)]
+    return {card[:8].rstrip(): n * _CARD for n, card in reversed(list(enumerate(cards))) if card[8:] == "="}
 
 
 @dataclass(frozen=True)
@@ -75,14 +98,14 @@ class Hdu:
     def is_table(self) -> bool:
         return str(self.cards.get("XTENSION", "")).strip() == "BINTABLE"
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape of the data as numpy has it: the fastest axis last."""
         return tuple(int(self.cards[f"NAXIS{i}"]) for i in range(int(self.cards.get("NAXIS", 0)), 0, -1))
 
     def image(self) -> NDArray[np.float64]:
         """The image, scaled; a blank pixel of an integer image is NaN."""
-        count = int(np.prod(self.shape))
+        count = math.prod(self.shape)
         stored = np.frombuffer(self.raw, _IMAGES[int(self.cards["BITPIX"])], count, self.start).reshape(self.shape)
         values = stored.astype(np.float64)
         if "BLANK" in self.cards and stored.dtype.kind != "f":
@@ -155,11 +178,11 @@ def parse_hdus(raw: bytes, path: Path) -> list[Hdu]:
 
 def _end_of_header(raw: bytes, position: int, path: Path) -> int:
     for start in range(position, len(raw) - _BLOCK + 1, _BLOCK):
-        block = raw[start : start + _BLOCK]
-        place = block.find(b"END     ")
-        while place >= 0 and place % _CARD:
-            place = block.find(b"END     ", place + 1)
-        if place >= 0:
+        initials = raw[start : start + _BLOCK : _CARD]
+        card = initials.find(b"E")
+        while card >= 0 and not raw.startswith(b"END     ", start + card * _CARD):
+            card = initials.find(b"E", card + 1)
+        if card >= 0:
             return start + _BLOCK
     raise InputError(
         "the FITS file ends inside a header",
