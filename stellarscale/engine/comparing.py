@@ -65,7 +65,7 @@ def compare_one(task: CompareTask, item: Fit) -> Record:
     stars = read_stars(sample_path(task.models, item.model), task.inputs, train=True)
     regressor = make(item.method, forest=task.forest, seed=_seed(task, item), n_jobs=task.n_jobs)
     started = time.perf_counter()
-    with _told(item):
+    with failures_told(_place(item)):
         regressor.fit(stars.x, stars.y)
     seconds = time.perf_counter() - started
     return _measured(task, item, regressor, {"n_train": len(stars.y), "fit_seconds": seconds})
@@ -83,7 +83,7 @@ def boost_on(client: Client, task: CompareTask, item: Fit) -> Record:
     n_train = len(read_stars(path, task.inputs, train=True).y)
     boosted = BoostedTrees(item.method.options, seed=_seed(task, item), n_jobs=task.n_jobs)
     started = time.perf_counter()
-    with _told(item):
+    with failures_told(_place(item)):
         boosted.fit_on(client, *_spread(client, path, task.inputs, n_train))
     seconds = time.perf_counter() - started
     record = {"n_train": n_train, "fit_seconds": seconds, "workers": len(client.nthreads())}
@@ -163,7 +163,7 @@ class _Packed:
 def _measured(task: CompareTask, item: Fit, regressor: Regressor, record: Record) -> Record:
     """Predict the stars that did not train; add figures and rate to the record, and keep what can be kept."""
     test: Stars = read_stars(sample_path(task.models, item.model), task.inputs, train=False)
-    with _told(item):
+    with failures_told(_place(item)):
         predicted, rate = timed(regressor, test.x, task.n_jobs)
     bad = int((~np.isfinite(predicted)).sum())
     if bad:
@@ -196,14 +196,14 @@ def _rows(path: Path, inputs: tuple[str, ...], start: int, stop: int) -> tuple[N
 
 
 @contextmanager
-def _told(item: Fit) -> Iterator[None]:
+def failures_told(where: str) -> Iterator[None]:
     """Another library's error in our words: the same again would not help, so the engine need not try it again."""
     try:
         yield
     except StellarscaleError:
         raise
     except Exception as error:
-        raise ModelError("the method failed", where=_place(item), seen=f"{type(error).__name__}: {error}") from error
+        raise ModelError("the method failed", where=where, seen=f"{type(error).__name__}: {error}") from error
 
 
 def _place(item: Fit) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stellarscale.catalog.atomic import atomic_write
+from stellarscale.engine.comparing import failures_told
+from stellarscale.engine.gpu import Share
 from stellarscale.engine.image_scoring import group_figures, groups_of, held_out, read_stars, scored
 from stellarscale.engine.image_tasks import Networks
 from stellarscale.engine.image_training_set import PARALLAX, PARALLAX_ERROR, SPLIT, STAMPS_FILE, TABLE_FILE
-from stellarscale.errors import InputError, ModelError, SchemaError, StellarscaleError
+from stellarscale.errors import InputError, SchemaError
 from stellarscale.kernels.dust import ebv_sfd98, galactic
 from stellarscale.kernels.photometry import deredden
 from stellarscale.models.bayes_search import search_fit
@@ -90,7 +91,7 @@ class FeatureTask:
     training: Path
     out: Path
     prediction: ImagePrediction
-    processes: int
+    share: Share
 
 
 def about_fit(fit: ImageFit) -> Record:
@@ -119,7 +120,7 @@ def image_features(task: FeatureTask, item: tuple[Path, str]) -> Record:
         If the network does not fit the stamps, or cannot be read.
     """
     path, digest = item
-    predictor = Networks(((path, digest),), task.prediction, task.processes).load()
+    predictor = Networks(((path, digest),), task.prediction, task.share).load()
     stamps = np.load(task.training / STAMPS_FILE, mmap_mode="r", allow_pickle=False)
     parts = [predictor.features(np.asarray(stamps[row : row + _ROWS])) for row in range(0, len(stamps), _ROWS)]
     found = np.concatenate(parts).astype(np.float32, copy=False)
@@ -147,7 +148,7 @@ def compare_images_one(task: CompareImagesTask, item: ImageFit) -> Record:
     trained = (split == TRAIN) & np.isfinite(y)
     tested = scored(task.models, table, item.label, item.network)
     started = time.perf_counter()
-    with _told(item):
+    with failures_told(item.key):
         settings = task.settings
         found = search_fit(
             x[trained], y[trained], algorithm=item.algorithm, trials=settings.trials, max_stars=settings.max_stars,
@@ -248,14 +249,3 @@ def _present(task: CompareImagesTask, table: pa.Table) -> Mapping[str, str]:
             needed=", ".join(missing),
         )
     return bands
-
-
-@contextmanager
-def _told(item: ImageFit) -> Iterator[None]:
-    """Another library's error in our words: the same again would not help, so the engine need not try it again."""
-    try:
-        yield
-    except StellarscaleError:
-        raise
-    except Exception as error:
-        raise ModelError("the method failed", where=item.key, seen=f"{type(error).__name__}: {error}") from error

@@ -27,8 +27,12 @@ GROUP_COLUMNS = (QUALITY, NEIGHBOUR)
 """Columns of the labelled stars that make groups, where the training set carries them along."""
 
 
-def held_out_path(models: Path, network: str) -> Path:
-    """Where a network's predictions of the stars that did not train it are."""
+def held_out_file(models: Path, network: str) -> Path:
+    """Predictions of a network for the stars held out, in the directory of the networks.
+
+    A row for each star and label: ``object_id``, ``split`` (1 validation, 2 test), ``label`` (its name), ``truth``,
+    ``prediction``, ``std``, ``err``, ``err95``, ``magnitude``, ``parallax`` and ``row`` of the training set.
+    """
     return models / f"held_out_{network}.parquet"
 
 
@@ -54,7 +58,7 @@ def held_out(models: Path, table: pa.Table, label: str, network: str) -> NDArray
     InputError
         If the file is not there, or is of another training set.
     """
-    path = held_out_path(models, network)
+    path = held_out_file(models, network)
     if not path.is_file():
         raise InputError("the network's predictions are not there", where=path, cause="its training did not finish")
     found = pq.read_table(path, columns=["row", "label", "prediction"], partitioning=None)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +13,11 @@ from numpy.typing import NDArray
 from stellarscale.catalog.pixels import Pixel
 from stellarscale.catalog.reader import read_batches_of
 from stellarscale.catalog.writer import WriteOptions, write_pixel, write_table
-from stellarscale.engine.client import cores
+from stellarscale.engine.gpu import Share
 from stellarscale.engine.image_training_set import read_training_set
 from stellarscale.engine.tasks import Record, record_of, stored_catalog
 from stellarscale.errors import ModelError
+from stellarscale.models.ahead import ahead
 from stellarscale.models.image_predict import ImagePredictor, ModelFiles, load_predictor, precision_change
 from stellarscale.models.image_stars import TRAIN, TrainingStars
 from stellarscale.models.image_store import check_stamps, load_image_model
@@ -26,7 +25,6 @@ from stellarscale.partition.image_predict import PredictStampsConfig, needed_col
 from stellarscale.settings.image_network import ImagePrediction
 from stellarscale.stamp_columns import format_of
 
-T = TypeVar("T")
 READ_ROWS = 512  # as stamps are stored: 14 MB of float16 in six bands of 48 x 48 pixels
 _BATCHES = 4  # that go through the networks together: a GPU takes the next one while it works
 _MEASURED_STARS = 512
@@ -34,15 +32,15 @@ _MEASURED_STARS = 512
 
 @dataclass(frozen=True)
 class Networks:
-    """Networks, how they predict, and how many worker processes share the cores of a machine."""
+    """Networks, how they predict, and what they may take of a machine's cores."""
 
     files: ModelFiles
     settings: ImagePrediction
-    processes: int = 1
+    share: Share = field(default_factory=Share)
 
     def load(self) -> ImagePredictor:
         """Ready to predict; once per process."""
-        return load_predictor(self.files, self.settings, threads=max(1, cores() // self.processes))
+        return load_predictor(self.files, self.settings, threads=self.share.threads)
 
 
 @dataclass(frozen=True)
@@ -178,14 +176,3 @@ def in_parts(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
                 waiting, held = [], 0
     if waiting:
         yield pa.concat_tables(waiting)
-
-
-def ahead(items: Iterable[T]) -> Iterator[T]:
-    """The same items, the next one made by a thread of its own while the caller works on this one."""
-    source, end = iter(items), object()
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
-        coming = pool.submit(next, source, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, source, end)
-            yield item  # type: ignore[misc]
-            del item

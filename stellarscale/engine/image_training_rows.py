@@ -20,6 +20,7 @@ from stellarscale.errors import SchemaError
 from stellarscale.flags import COLUMN, Flag
 from stellarscale.models.image_augment import split_of
 from stellarscale.partition.features import floats
+from stellarscale.partition.training import label_values
 from stellarscale.schema import field_metadata
 from stellarscale.stamp_columns import StampFormat, format_of
 
@@ -139,16 +140,6 @@ def no_stars(task: TrainingSetTask, catalog: StoredCatalog) -> pa.Table:
     """The training set of a catalogue without rows."""
     table = catalog.schema.empty_table()
     return _in_shape(task, catalog, table, {name: np.empty(0) for name in task.labels})
-
-
-def label_values(table: pa.Table, label: Label) -> NDArray[np.float64]:
-    """A label of each row, offset applied, shape (n,); NaN where it is missing or fails its cuts."""
-    values = floats(table, label.column) + label.offset
-    if label.error is not None and label.max_error is not None:
-        values[~(floats(table, label.error) < label.max_error)] = np.nan
-    if label.range is not None:
-        values[~((values >= label.range[0]) & (values <= label.range[1]))] = np.nan
-    return values
 
 
 def _in_shape(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stellarscale.engine.client import cores
+from stellarscale.engine.gpu import Share
 from stellarscale.engine.image_training_set import read_training_set
 from stellarscale.engine.ledger import write_json
 from stellarscale.settings.image_network import ImageNetwork, ImageTraining
 from stellarscale.stamp_columns import StampFormat
 
+log = logging.getLogger(__name__)
 JOINT, NO_PARALLAX = "joint", "_no_parallax"
 _ONE_AT_A_TIME = threading.Lock()
 """A training takes all cores, or all GPUs, of its process: two of them side by side would only wait for each other."""
@@ -45,8 +47,8 @@ class NetworkTask:
         Of the job.
     config_digest : str
         Digest of the settings that decide what the networks say, to be kept in the models.
-    sharing : int
-        Worker processes that train side by side on one machine, and share its cores.
+    share : Share
+        What a process that trains may take of its machine's cores.
     """
 
     folder: Path
@@ -56,7 +58,7 @@ class NetworkTask:
     stamps: StampFormat
     seed: int
     config_digest: str
-    sharing: int = 1
+    share: Share = field(default_factory=Share)
 
 
 def network_specs(labels: Sequence[str], network: ImageNetwork, training: ImageTraining) -> list[NetworkSpec]:
@@ -109,7 +111,14 @@ def train_one(task: NetworkTask, spec: NetworkSpec) -> dict[str, Any]:
             write_json(task.out / f"{spec.name}_early_look.json", look)
 
     with _ONE_AT_A_TIME:
-        devices = plan_devices(task.training.devices, threads=cores() // task.sharing)
+        devices = plan_devices(task.training.devices, threads=task.share.threads)
+        log.info(
+            "network %s: trains on %s, processes: %d, threads of the CPU in all: %d",
+            spec.name,
+            devices.kind,
+            devices.processes,
+            devices.threads,
+        )
         record = train_network(stars, plan, devices, listen=listen)
     write_json(record_path(task.out, spec.name), record)
     numbers = {name: value for name, value in record.items() if name not in {"curve", "seconds"}}

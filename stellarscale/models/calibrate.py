@@ -109,6 +109,32 @@ class CalibratedErrors:
             magnitude = np.zeros(len(prediction))
         return half_widths(self.model, prediction, spread, magnitude, noise)
 
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The errors as named arrays, to be stored."""
+        names = json.dumps({"magnitude": self.magnitude, "noise": self.noise}).encode()
+        arrays = {name: getattr(self.model, name) for name in _ERROR_ARRAYS}
+        arrays |= {f"{_SCALE}{name}": getattr(self.model.scale, name) for name in _SCALE_ARRAYS}
+        return {_NAMES: np.frombuffer(names, dtype=np.uint8), **{k: np.atleast_1d(v) for k, v in arrays.items()}}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> CalibratedErrors:
+        """Read what :meth:`to_arrays` gave; arrays of other names do not count.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If an array is missing, or their shapes do not fit each other.
+        """
+        names = json.loads(bytes(arrays[_NAMES]))
+        _check_error_shapes(arrays, len(names["noise"]))
+        coefficients: dict[str, Any] = {name: arrays[f"{_SCALE}{name}"] for name in _SCALE_ARRAYS}
+        scale = ScaleModel(**coefficients | {name: float(coefficients[name][0]) for name in ("spread", "floor")})
+        return cls(
+            ErrorModel(scale, **{name: arrays[name] for name in _ERROR_ARRAYS}),
+            names["magnitude"],
+            tuple(names["noise"]),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Novelty:
@@ -139,14 +165,11 @@ class Calibration:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The calibration as named arrays, to be stored."""
-        names = json.dumps({"magnitude": self.errors.magnitude, "noise": self.errors.noise}).encode()
         region = self.novelty.model
-        arrays = {name: getattr(self.errors.model, name) for name in _ERROR_ARRAYS}
-        arrays |= {f"{_SCALE}{name}": getattr(self.errors.model.scale, name) for name in _SCALE_ARRAYS}
-        arrays |= {name: getattr(region, name) for name in _REGION_ARRAYS}
+        arrays = {name: getattr(region, name) for name in _REGION_ARRAYS}
         arrays |= {name: getattr(region.mixture, name) for name in _MIXTURE_ARRAYS}
         arrays["columns"] = self.novelty.columns
-        return {_NAMES: np.frombuffer(names, dtype=np.uint8), **{k: np.atleast_1d(v) for k, v in arrays.items()}}
+        return self.errors.to_arrays() | {name: np.atleast_1d(array) for name, array in arrays.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], *, n_inputs: int) -> Calibration:
@@ -157,13 +180,9 @@ class Calibration:
         KeyError, ValueError
             If an array is missing, or their shapes do not fit each other or a forest of ``n_inputs``.
         """
-        names = json.loads(bytes(arrays[_NAMES]))
-        _check_shapes(arrays, n_inputs, len(names["noise"]))
-        coefficients: dict[str, Any] = {name: arrays[f"{_SCALE}{name}"] for name in _SCALE_ARRAYS}
-        scale = ScaleModel(**coefficients | {name: float(coefficients[name][0]) for name in ("spread", "floor")})
-        error_arrays: dict[str, Any] = {name: arrays[name] for name in _ERROR_ARRAYS}
+        errors = CalibratedErrors.from_arrays(arrays)
+        _check_region_shapes(arrays, n_inputs)
         region: dict[str, Any] = {name: arrays[name] for name in _REGION_ARRAYS}
-        errors = CalibratedErrors(ErrorModel(scale, **error_arrays), names["magnitude"], tuple(names["noise"]))
         mixture = Mixture(**{name: arrays[name] for name in _MIXTURE_ARRAYS})
         known = NoveltyModel(mixture=mixture, **region | {"threshold": float(arrays["threshold"][0])})
         return cls(errors, Novelty(known, arrays["columns"]))
@@ -249,18 +268,30 @@ def _check_number(known: np.ndarray, complete: np.ndarray) -> None:
             )
 
 
-def _check_shapes(arrays: Mapping[str, np.ndarray], n_inputs: int, n_noise: int) -> None:
-    m, n, d, q = (len(arrays[name]) for name in ("magnitude", "label", "columns", "scale_nodes"))
-    k, r = arrays["means"].shape
+def _check_error_shapes(arrays: Mapping[str, np.ndarray], n_noise: int) -> None:
+    m, n, q = (len(arrays[name]) for name in ("magnitude", "label", "scale_nodes"))
     expected = {
         "scale_spread": (1,), "scale_floor": (1,), "scale_nodes": (q,), "scale_noise": (q, n_noise),
         "magnitude": (m,), "label": (n,), "factors": (2, m, n), "overall": (2,),
+    }  # fmt: skip
+    _check_shapes(arrays, expected)
+    if not (m and n and q):
+        raise ValueError("the errors have no bins, or their scale no nodes")
+
+
+def _check_region_shapes(arrays: Mapping[str, np.ndarray], n_inputs: int) -> None:
+    d, (k, r) = len(arrays["columns"]), arrays["means"].shape
+    expected = {
         "low": (d,), "high": (d,), "centre": (d,), "axes": (d, r), "threshold": (1,),
         "means": (k, r), "roots": (k, r, r), "heights": (k,),
     }  # fmt: skip
+    _check_shapes(arrays, expected)
+    columns = arrays["columns"]
+    if not k or columns.dtype != np.int64 or np.any((columns < 0) | (columns >= n_inputs)):
+        raise ValueError(f"the calibration does not fit a forest of {n_inputs} inputs")
+
+
+def _check_shapes(arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> None:
     for name, shape in expected.items():
         if arrays[name].shape != shape or arrays[name].dtype != np.float64:
             raise ValueError(f"calibration array {name} is {arrays[name].dtype} {arrays[name].shape}, not {shape}")
-    columns = arrays["columns"]
-    if not (m and n and k and q) or columns.dtype != np.int64 or np.any((columns < 0) | (columns >= n_inputs)):
-        raise ValueError(f"the calibration does not fit a forest of {n_inputs} inputs")

@@ -71,7 +71,8 @@ class CSWinBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, rows, columns, channels) of the same shape."""
         qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, len(self.groups), -1))
-        attended = torch.cat([group(qkv[..., part, :]) for part, group in enumerate(self.groups)], dim=-1)
+        # Not an index for each group: the gradient of an index is a whole map of zeros with a part filled in.
+        attended = torch.cat([group(part) for group, part in zip(self.groups, qkv.unbind(-2), strict=True)], dim=-1)
         x = x + self.proj(attended)
         return x + self.dense2(functional.gelu(self.dense1(self.norm2(x))))
 
@@ -85,15 +86,16 @@ class Halve(nn.Module):
         self.norm = nn.LayerNorm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The smaller map."""
-        return self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        """The smaller map in the precision of the weights, on which the blocks add: autocast would make it bf16."""
+        x = self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.norm(x.to(self.norm.weight.dtype))
 
 
 class CSWin(nn.Module):
     """Features of stamps: stem, stages of blocks with a merge between them, LayerNorm, mean over the map.
 
-    Under autocast, and after :meth:`coarse`, the stem and the last LayerNorm stay in fp32: fluxes rounded to the eight
-    bits of bf16 would be wrong by a per cent, while the stem has one per cent of the operations.
+    Under autocast the stem, the LayerNorms between the stages and the running sums of the blocks stay in fp32: fluxes
+    rounded to the eight bits of bf16 would be wrong by a per cent, while the stem has one per cent of the operations.
 
     Parameters
     ----------
@@ -124,24 +126,12 @@ class CSWin(nn.Module):
 
     def forward(self, stamps: Tensor) -> Tensor:
         """Features (n, channels of the last stage) of standardised stamps (n, n_bands, size_px, size_px)."""
-        stem, *steps = self._steps
+        stem, *steps = [step for stage in self.stages for step in cast("nn.Sequential", stage)]
         with torch.autocast(stamps.device.type, enabled=False):
             x = stem(stamps.to(self.norm.weight.dtype).permute(0, 2, 3, 1))
-        x = x.to(next(steps[0].parameters()).dtype)
         for step in steps:
             x = step(x)
-        return self.norm(x.to(self.norm.weight.dtype)).mean(dim=(1, 2))
-
-    def coarse(self) -> CSWin:
-        """This backbone with its blocks in bf16, for prediction only."""
-        for step in self._steps[1:]:
-            step.bfloat16()
-        return self
-
-    @property
-    def _steps(self) -> list[nn.Module]:
-        """Stem, blocks and merges in their order."""
-        return [step for stage in self.stages for step in cast("nn.Sequential", stage)]
+        return self.norm(x).mean(dim=(1, 2))
 
 
 def resolutions(backbone: Backbone, size_px: int) -> tuple[int, ...]:
@@ -154,15 +144,13 @@ def resolutions(backbone: Backbone, size_px: int) -> tuple[int, ...]:
     """
     if backbone.stem_kernel % 2 == 0:
         raise ConfigError("the first convolution has no centre", seen=f"stem_kernel {backbone.stem_kernel}, even")
-    if min(backbone.depths) < 1:
-        raise ConfigError("a stage without blocks", seen=f"depths {backbone.depths}", needed="1 or more")
     sizes, size = [], size_px
     for stage, (heads, stripe) in enumerate(zip(backbone.heads, backbone.stripes, strict=True)):
         where = f"stage {stage + 1} of {len(backbone.depths)} of the network, stamps of {size_px} pixels"
         if size % 2 or not size:
             raise ConfigError("the map cannot be halved", where=where, seen=size, needed="an even number of tokens")
         size //= 2
-        if stripe < 1 or size % stripe:
+        if size % stripe:
             raise ConfigError(
                 "stripes do not tile the map", where=where, seen=f"stripe width {stripe}", needed=f"a divisor of {size}"
             )

@@ -6,14 +6,13 @@ The random draws of a training depend on epoch, batch and star alone, so that no
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stellarscale.errors import ModelError
+from stellarscale.models.whole_file import whole_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +22,6 @@ FORMAT_VERSION = 1
 ENDING = ".checkpoint.safetensors"
 
 _VERSION, _STATE = "stellarscale_checkpoint", "stellarscale_training"  # keys of the file's metadata
-_TEMPORARY = ".stellarscale-part"  # as the rest of the package: a step sweeps what a killed one left
 _WEIGHTS, _ADAM, _BEST = "weights", "adam", "best"  # begin the names of the tensors
 
 
@@ -66,17 +64,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         for name, tensor in named.items()
     }
     state = {"digest": checkpoint.digest, "curve": list(checkpoint.curve), "seconds": checkpoint.seconds}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY)
-    os.close(handle)
-    try:
+    with whole_file(path) as temporary:
         save_file(tensors, temporary, metadata={_VERSION: str(FORMAT_VERSION), _STATE: json.dumps(state)})
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def load_checkpoint(path: Path, *, digest: str) -> Checkpoint | None:

@@ -8,16 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import zipfile
-from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
 from stellarscale.config import Errors
 from stellarscale.errors import ModelError
-from stellarscale.kernels.conformal import FEWEST, Bins, ErrorModel, fit_errors
-from stellarscale.kernels.error_scale import ScaleModel
+from stellarscale.kernels.conformal import FEWEST, Bins, fit_errors
 from stellarscale.models.calibrate import CalibratedErrors, Told
 from stellarscale.models.members import read_members, write_members
 
@@ -25,9 +22,6 @@ FORMAT_VERSION = 1
 
 log = logging.getLogger(__name__)
 _ABOUT = "about"
-_SCALE = "scale_"  # begins the names of the arrays of the scale
-_SCALE_ARRAYS = tuple(field.name for field in fields(ScaleModel))
-_ERROR_ARRAYS = tuple(field.name for field in fields(ErrorModel) if field.name != "scale")
 
 
 def calibrate_label(name: str, held_out: Told, settings: Errors) -> CalibratedErrors | None:
@@ -79,12 +73,9 @@ def write_errors(path: Path, label: str, errors: CalibratedErrors) -> None:
     path : Path
         A new file.
     """
-    about = {"version": FORMAT_VERSION, "label": label, "magnitude": errors.magnitude, "noise": errors.noise}
-    arrays = {name: getattr(errors.model, name) for name in _ERROR_ARRAYS}
-    arrays |= {f"{_SCALE}{name}": getattr(errors.model.scale, name) for name in _SCALE_ARRAYS}
-    text = np.frombuffer(json.dumps(about, sort_keys=True).encode(), dtype=np.uint8)
+    about = json.dumps({"version": FORMAT_VERSION, "label": label}, sort_keys=True).encode()
     with path.open("w+b") as file:
-        write_members(file, {_ABOUT: text, **{name: np.atleast_1d(array) for name, array in arrays.items()}})
+        write_members(file, {_ABOUT: np.frombuffer(about, dtype=np.uint8), **errors.to_arrays()})
 
 
 def read_errors(path: Path, label: str) -> CalibratedErrors:
@@ -100,9 +91,7 @@ def read_errors(path: Path, label: str) -> CalibratedErrors:
         about = json.loads(bytes(arrays[_ABOUT]))
         found = {name: about[name] for name in ("version", "label")}
         if found == {"version": FORMAT_VERSION, "label": label}:
-            errors = CalibratedErrors(_model(arrays), about["magnitude"], tuple(about["noise"]))
-            _check_shapes(errors)
-            return errors
+            return CalibratedErrors.from_arrays(arrays)
     except (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             "the file of calibrated errors cannot be read",
@@ -118,25 +107,3 @@ def read_errors(path: Path, label: str) -> CalibratedErrors:
         needed=f"version {FORMAT_VERSION}, label {label}",
         cause="it was written by another version of stellarscale, or renamed",
     )
-
-
-def _model(arrays: Mapping[str, np.ndarray]) -> ErrorModel:
-    scale = {name: arrays[f"{_SCALE}{name}"] for name in _SCALE_ARRAYS}
-    single = ScaleModel(float(scale["spread"][0]), float(scale["floor"][0]), scale["nodes"], scale["noise"])
-    return ErrorModel(single, **{name: arrays[name] for name in _ERROR_ARRAYS})
-
-
-def _check_shapes(errors: CalibratedErrors) -> None:
-    model = errors.model
-    m, n, q = len(model.magnitude), len(model.label), len(model.scale.nodes)
-    expected = [
-        (model.magnitude, (m,)),
-        (model.label, (n,)),
-        (model.factors, (2, m, n)),
-        (model.overall, (2,)),
-        (model.scale.nodes, (q,)),
-        (model.scale.noise, (q, len(errors.noise))),
-    ]
-    for array, shape in expected:
-        if array.shape != shape or array.dtype != np.float64 or not (m and n and q):
-            raise ValueError(f"an array is {array.dtype} {array.shape}, not float64 {shape}")

@@ -106,9 +106,11 @@ def standard_stamps(stamps: NDArray, scaling: ImageScaling) -> NDArray[np.float3
 
 def standard_tensor(stamps: Tensor, scaling: ImageScaling) -> Tensor:
     """What :func:`standard_stamps` does, on the device where the stored stamps already are."""
-    values = stamps.float()
+    import torch
+
+    values = stamps.to(torch.float32, copy=True)
     mean, std = (values.new_tensor(each)[:, None, None] for each in (scaling.band_mean, scaling.band_std))
-    return ((values - mean) / std).nan_to_num_(nan=0.0)
+    return values.sub_(mean).div_(std).nan_to_num_(nan=0.0)
 
 
 def standard_parallax(

@@ -67,8 +67,7 @@ class ImageRegressor(nn.Module):
     def features(self, stamps: Tensor) -> Tensor:
         """Features (n, channels) of standardised stamps (n, n_bands, size_px, size_px).
 
-        They have the precision of the head also where the backbone works in a lower one: under autocast, or after
-        ``network.backbone.coarse()``.
+        They have the precision of the head also where the backbone works in a lower one, under autocast.
         """
         features: Tensor = self.backbone(stamps)
         return features.to(self._layers[0].weight.dtype)
@@ -80,8 +79,9 @@ class ImageRegressor(nn.Module):
         ----------
         features, parallax : Tensor
             A network without parallax ignores the second.
-        masks : sequence of bool (width,), optional
-            Inputs that each dense layer keeps, the same for all stars. None: random in training mode, all otherwise.
+        masks : sequence of bool (width,) or (n, width), optional
+            Inputs that each dense layer keeps, the same for all stars or each star's own. None: random in training
+            mode, all otherwise.
         """
         x = self._joined(features, parallax)
         for layer, dense in enumerate(self._layers):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -54,9 +53,14 @@ class Passes:
 
     @classmethod
     def of(cls, settings: ImagePrediction, *, threads: int | None = None) -> Passes:
-        """On the GPU if torch finds one, else on the CPU, which is said once."""
+        """On the GPU if torch finds one, else on the CPU, which is told; by default with all of torch's threads."""
+        import torch
+
         device = _device()
-        return cls(device, _precision(settings, device), threads or _cores(), settings.batch_size)
+        passes = cls(device, _precision(settings, device), threads or torch.get_num_threads(), settings.batch_size)
+        told = "networks on images: %s, %s, %d stars a pass, threads of the CPU: %d"
+        log.info(told, passes.device, passes.precision, passes.batch_size, passes.threads)
+        return passes
 
     def do(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function on the thread of the passes, with this number of cores."""
@@ -115,10 +119,6 @@ class Passes:
         host = torch.empty((len(rows), *stamps.shape[1:]), dtype=kind, pin_memory=self.device != "cpu")
         np.take(stamps, rows, axis=0, out=host.numpy(), mode="clip")
         return host.to(self.device, non_blocking=True)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _device() -> str:

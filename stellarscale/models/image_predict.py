@@ -58,7 +58,7 @@ class ImagePredictor:
         As :func:`stellarscale.models.image_store.load_image_model` gives them.
     settings : ImagePrediction
     threads : int, optional
-        Cores that a pass on the CPU takes; all that the process may use by default.
+        Cores that a pass on the CPU takes; as many as torch takes by default.
 
     Raises
     ------
@@ -188,7 +188,7 @@ class ImagePredictor:
         return torch.cat([*means, *deviations], dim=1)
 
     def _features_of(self, network: _Network, batch: Tensor) -> Tensor:
-        standard = standard_tensor(batch.float(), network.model.scaling)
+        standard = standard_tensor(batch, network.model.scaling)
         with self.passes.lowered():
             features = network.features(standard)
         return features.float()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +22,6 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 
 FEWEST_STARS = 50
 _SCALED_STAMPS = 2000
-_AHEAD = 3  # batches that wait in memory while one is trained on
-
-_Item = TypeVar("_Item")
-_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +152,8 @@ class Batch:
 class BatchMaker:
     """Makes the batches of a training, each the same whatever was made before and however it is shared.
 
-    ``share`` is (number of this process, processes); ``dropout`` the widths of the head's layers and their rate.
+    ``share`` is (number of this process, processes); ``dropout`` the widths of the head's layers and their rate;
+    ``importance`` the weight of each label's loss, all 1 if empty.
     """
 
     standard: StandardStars
@@ -166,13 +162,14 @@ class BatchMaker:
     augment: bool
     dropout: tuple[tuple[int, ...], float]
     share: tuple[int, int] = (0, 1)
+    importance: tuple[float, ...] = ()
 
     def batch(self, rows: NDArray[np.int64], *, epoch: int, step: int) -> Batch:
         """This process's share of a batch of the training; a process that gets no star has one of weight 0."""
         place = np.arange(len(rows))[self.share[0] :: self.share[1]]
         idle = not len(place)
         place = np.zeros(1, dtype=np.int64) if idle else place
-        known = np.isfinite(self.standard.targets[rows])
+        known = np.isfinite(self.standard.targets[rows]) * np.array(self.importance or 1.0)
         mine = rows[place]
         weights = known[place] * (0.0 if idle else 1.0 / known.sum())
         return Batch(
@@ -193,21 +190,6 @@ class BatchMaker:
         if not rate:
             return None
         return [mask[place] for mask in keep_masks(self.seed, step, n, widths=widths, rate=rate)]
-
-
-def made_ahead(make: Callable[[_Item], _Made], items: Sequence[_Item]) -> Iterator[_Made]:
-    """What ``make`` makes of each item, in order, made on a thread of its own before it is asked for."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(make, item) for item in items[:_AHEAD]]
-        try:
-            for number in range(len(items)):
-                made = waiting.pop(0).result()
-                if number + _AHEAD < len(items):
-                    waiting.append(pool.submit(make, items[number + _AHEAD]))
-                yield made
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def _scaling(stars: TrainingStars, rows: NDArray[np.int64], network: ImageNetwork) -> ImageScaling:

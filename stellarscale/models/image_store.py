@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from stellarscale.errors import ConfigError, ModelError
 from stellarscale.models.image_inputs import ImageScaling
 from stellarscale.models.network import require_torch
 from stellarscale.models.store import digest
+from stellarscale.models.whole_file import whole_file
 from stellarscale.settings.image_network import ImageNetwork
 from stellarscale.stamp_columns import StampFormat
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 
-_VERSION, _MODEL = "stellarscale_format", "stellarscale_model"  # keys of the file's metadata
+_MODEL = "stellarscale_model"  # key of the file's metadata; safetensors writes several in any order
+_FORMAT = "format"  # key of the version, in the record there
 _TOLD = 3  # tensors that an error names
 _CAUSE_DAMAGED = "the file was cut short or altered after it was written, or is not a network of stellarscale"
 
@@ -64,20 +65,26 @@ class ImageModel:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The record as JSON with sorted keys."""
-        record = asdict(self) | {"network": self.network.model_dump(mode="json")}
+        """The record and the version of its format as JSON with sorted keys."""
+        record = asdict(self) | {"network": self.network.model_dump(mode="json"), _FORMAT: FORMAT_VERSION}
         return json.dumps(record, sort_keys=True, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str) -> ImageModel:
-        """Read what :meth:`to_json` wrote.
+    def from_json(cls, text: str, *, where: object = None) -> ImageModel:
+        """Read what :meth:`to_json` wrote; ``where`` is the file, for errors.
 
         Raises
         ------
+        ModelError
+            If the record is of another version.
         ValueError, TypeError, KeyError, AttributeError
             If the text is not such a record.
         """
         record = json.loads(text)
+        version = record.pop(_FORMAT)
+        if version != FORMAT_VERSION:
+            cause = "it was written by another version of stellarscale: train again"
+            raise ModelError("another format version", where=where, seen=version, needed=FORMAT_VERSION, cause=cause)
         parts = {
             "labels": tuple(record["labels"]),
             "units": tuple(record["units"]),
@@ -120,17 +127,8 @@ def save_image_model(path: str | os.PathLike[str], weights: Mapping[str, Tensor]
         cause = "the training diverged: a lower learning rate helps, or bf16 instead of fp32 was too coarse"
         raise ModelError("weights that are not finite", where=target, seen=_some(wild), cause=cause)
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    os.close(handle)
-    try:
-        save_file(whole, temporary, metadata={_VERSION: str(FORMAT_VERSION), _MODEL: model.to_json()})
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole_file(target) as temporary:
+        save_file(whole, temporary, metadata={_MODEL: model.to_json()})
     return digest(target)
 
 
@@ -163,12 +161,10 @@ def load_image_model(
             cause="the model was trained again, or the file was altered, since the job was planned",
         )
     metadata, weights = _read(where)
-    version = metadata.get(_VERSION)
-    if version is not None and version != str(FORMAT_VERSION):
-        cause = "it was written by another version of stellarscale: train again"
-        raise ModelError("another format version", where=where, seen=version, needed=FORMAT_VERSION, cause=cause)
     try:
-        model = ImageModel.from_json(metadata[_MODEL])
+        model = ImageModel.from_json(metadata[_MODEL], where=where)
+    except ModelError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(
             "the model file does not say what its network is", where=where, seen=repr(error), cause=_CAUSE_DAMAGED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,16 @@ from torch.nn.functional import smooth_l1_loss
 
 from stellarscale.errors import ModelError
 from stellarscale.kernels.stats import robust_sigma
+from stellarscale.models.ahead import ahead
 from stellarscale.models.image_augment import epoch_order
 from stellarscale.models.image_checkpoint import Checkpoint, adam_state, restore_adam, save_checkpoint
 from stellarscale.models.image_inputs import standard_tensor
 from stellarscale.models.image_network import ImageRegressor, build_network
 from stellarscale.models.image_parallel import Rank
-from stellarscale.models.image_stars import Batch, BatchMaker, StandardStars, made_ahead
+from stellarscale.models.image_stars import BatchMaker, StandardStars
 from stellarscale.settings.image_network import ImageNetwork, ImageTraining
 
+_AHEAD = 3  # batches that wait in memory while one is trained on
 _LOOK_EVERY = 50  # batches: reading a loss makes the device wait
 _WARM_UP = 0.05
 
@@ -41,6 +44,17 @@ class _Masked(nn.Module):
         with torch.autocast(self.kind, dtype=torch.bfloat16, enabled=self.bf16):
             features = self.network.features(stamps)
         return self.network.head(features.float(), parallax, masks)
+
+
+@dataclass(frozen=True, eq=False)
+class _HostBatch:
+    """This process's share of a batch, as :class:`stellarscale.models.image_stars.Batch` has it, in host memory."""
+
+    stamps: Tensor
+    parallax: Tensor | None
+    targets: Tensor
+    weights: Tensor
+    masks: list[Tensor] | None
 
 
 class Trainer:
@@ -89,7 +103,8 @@ class Trainer:
         )
         dropout = (self.network.widths, network.head.dropout)
         share = (rank.index, rank.count)
-        self._maker = BatchMaker(standard, stamps, seed, training.augment, dropout, share)
+        importance = tuple(training.importance.get(name, 1.0) for name in standard.stars.names)
+        self._maker = BatchMaker(standard, stamps, seed, training.augment, dropout, share, importance)
         self._best: dict[str, Tensor] = {}
 
     @property
@@ -107,12 +122,13 @@ class Trainer:
         self._model.train()
         losses: list[Tensor] = []
         steps = [(epoch * len(batches) + number, rows) for number, rows in enumerate(batches)]
-        for (step, _), batch in zip(steps, made_ahead(partial(self._made, epoch), steps), strict=True):
+        made = ahead(map(partial(self._made, epoch), steps), most=_AHEAD)
+        for (step, rows), batch in zip(steps, made, strict=True):
             rate = self._learning_rate(epoch, step, total)
             try:
                 losses.append(self._step(batch, rate))
             except torch.OutOfMemoryError as error:
-                raise self._too_large(batch, error) from error
+                raise self._too_large(len(rows), error) from error
             if len(losses) % _LOOK_EVERY == 0 or len(losses) == len(batches):
                 self._check_finite(losses, batches, epoch)
         seconds = time.perf_counter() - started
@@ -139,20 +155,31 @@ class Trainer:
         restore_adam(self._adam, self._names, known.adam)
         self._best = dict(known.best)
 
-    def _made(self, epoch: int, item: tuple[int, NDArray[np.int64]]) -> Batch:
+    def _made(self, epoch: int, item: tuple[int, NDArray[np.int64]]) -> _HostBatch:
         step, rows = item
-        return self._maker.batch(rows, epoch=epoch, step=step)
+        batch = self._maker.batch(rows, epoch=epoch, step=step)
+        masks = None if batch.masks is None else [self._host(mask) for mask in batch.masks]
+        parallax = None if batch.parallax is None else self._host(batch.parallax)
+        return _HostBatch(
+            self._host(batch.stamps), parallax, self._host(batch.targets), self._host(batch.weights), masks
+        )
+
+    def _host(self, values: NDArray) -> Tensor:
+        """Where the device can fetch it from while it works: a GPU from pinned memory only."""
+        tensor = torch.from_numpy(values)
+        return tensor.pin_memory() if self.rank.device.type == "cuda" else tensor
 
     def _learning_rate(self, epoch: int, step: int, total: int) -> float:
         return self.training.learning_rate * schedule(self.training, epoch, step, total)
 
-    def _step(self, batch: Batch, rate: float) -> Tensor:
+    def _step(self, batch: _HostBatch, rate: float) -> Tensor:
         """One step of Adam; returns this process's part of the loss."""
         for group in self._adam.param_groups:
             group["lr"] = rate
         self._adam.zero_grad(set_to_none=True)
         masks = None if batch.masks is None else [self._sent(mask) for mask in batch.masks]
-        predicted = self._model(self._stamps(batch.stamps), self._sent(batch.parallax), masks)
+        parallax = None if batch.parallax is None else self._sent(batch.parallax)
+        predicted = self._model(self._stamps(batch.stamps), parallax, masks)
         each = smooth_l1_loss(predicted, self._sent(batch.targets), reduction="none")
         loss = (each * self._sent(batch.weights)).sum()
         # DistributedDataParallel takes the mean over the processes; the loss is the sum of their shares.
@@ -160,10 +187,10 @@ class Trainer:
         self._adam.step()
         return loss.detach()
 
-    def _sent(self, values: NDArray | None) -> Any:
-        return None if values is None else torch.from_numpy(values).to(self.rank.device, non_blocking=True)
+    def _sent(self, values: Tensor) -> Tensor:
+        return values.to(self.rank.device, non_blocking=True)
 
-    def _stamps(self, stamps: NDArray) -> Tensor:
+    def _stamps(self, stamps: Tensor) -> Tensor:
         return standard_tensor(self._sent(stamps), self.standard.scaling)
 
     def _mean_loss(self, losses: Sequence[Tensor], batches: Sequence[NDArray[np.int64]]) -> float:
@@ -182,9 +209,9 @@ class Trainer:
             for start in range(0, len(mine), self.training.batch_size):
                 places = mine[start : start + self.training.batch_size]
                 rows = standard.validation[places]
-                parallax = standard.parallax[rows] if standard.parallax is not None else None
-                stamps = self._stamps(np.asarray(self._maker.stamps[rows]))
-                said[self._sent(places)] = self._plain(stamps, self._sent(parallax), None)
+                parallax = self._sent(self._host(standard.parallax[rows])) if standard.parallax is not None else None
+                stamps = self._stamps(self._host(np.asarray(self._maker.stamps[rows])))
+                said[self._sent(self._host(places))] = self._plain(stamps, parallax, None)
         told = standard.scaling.restore_labels(self.rank.summed(said).cpu().numpy())
         return told - standard.stars.labels[standard.validation]
 
@@ -215,10 +242,10 @@ class Trainer:
         """Counted from zero, the first of equals."""
         return min(range(len(self.curve)), key=lambda number: self.curve[number]["validation_loss"])
 
-    def _too_large(self, batch: Batch, error: Exception) -> ModelError:
+    def _too_large(self, n_stars: int, error: Exception) -> ModelError:
         return ModelError(
             "the memory of the device is full",
-            where=f"network {self.where}, {len(batch.rows)} stars at a time on {self.device_name}",
+            where=f"network {self.where}, {-(-n_stars // self.rank.count)} stars at a time on {self.device_name}",
             seen=str(error).splitlines()[0],
             cause="`training.batch_size` is too large for it, or others use it too: lower it, or take more devices",
         )

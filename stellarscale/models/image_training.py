@@ -144,7 +144,7 @@ def _work(rank: Rank, tell: Tell, standard: StandardStars, plan: TrainingPlan, d
         if not rank.leads:
             continue
         tell({"kind": "epoch", **trainer.curve[-1]})
-        if epoch + 1 == plan.training.early_look:
+        if epoch + 1 == min(plan.training.early_look, plan.training.epochs):
             tell({"kind": "early_look", **_early_look(standard, residuals, epoch + 1)})
         if (epoch + 1) % plan.training.checkpoint_epochs == 0 and epoch + 1 < plan.training.epochs:
             trainer.save(plan.checkpoint_path, digest=digest, seconds=before + time.perf_counter() - started)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,6 +19,7 @@ from stellarscale.kernels.conformal import Estimate
 from stellarscale.kernels.forest import PackedForest, check_packed, predict
 from stellarscale.models.calibrate import Calibration
 from stellarscale.models.members import map_members, read_members, write_members
+from stellarscale.models.whole_file import whole_file
 
 FORMAT_VERSION = 3
 
@@ -208,17 +208,8 @@ def save(
     members = {_PROVENANCE: text, **{name: getattr(packed, name) for name in _ARRAYS}}
     learned = calibration.to_arrays() if calibration else {}
     members |= {f"{_CALIBRATION}{name}": array for name, array in learned.items()}
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    try:
-        with open(handle, "w+b") as file:
-            write_members(file, members)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole_file(target) as temporary, temporary.open("w+b") as file:
+        write_members(file, members)
     return digest(target)
 
 

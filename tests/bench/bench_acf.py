@@ -3,13 +3,16 @@
 Runs on the CPU, and on a GPU when there is one. Random weights and stamps: neither changes the time.
 
 - ``backbone``: features of standardised stamps for each batch size, precision, eager and compiled. ``bf16`` is
-  autocast, which keeps the running sums of the blocks in fp32; ``bf16_blocks`` converts the blocks themselves. The
-  stem is fp32 in both. ``change`` is the rms difference to fp32 over the scatter between stars.
-- ``samples``: one pass of backbone and T sampled heads over one pass of both.
-- ``whole``: stored float16 stamps on the host to mean and deviation of every label.
+  autocast; the stem and the running sums of the blocks are fp32. ``change`` is the rms difference to fp32 over the
+  scatter between stars.
+- ``samples``: one pass of backbone and T sampled heads over one pass of both, by processor time on a CPU.
+- ``whole``: stored float16 stamps on the host to mean and deviation of the label, by the product's own predictor,
+  four passes at a time.
 - ``pairs``: the same labels by a plain fp32 eager network and by ours, one after the other, several times. Both run
   the backbone once; the plain one then makes a pass of the head for each sample. ``max_difference`` is over the
   scatter of the labels.
+- ``training``: stars a second of the product's own training, an epoch without its validation. ``feed_ms_star`` is
+  what making a batch costs, which a thread of its own does.
 
 A CPU that others use too gives wall-clock rates that are too low; processor seconds per star are told beside them.
 To hold it to two cores: ``taskset -c 0,1 python tests/bench/bench_acf.py --threads 2``. Compiling for a CPU takes
@@ -19,15 +22,16 @@ minutes and is done with ``--compile`` only.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import platform
 import resource
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +42,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from reference.cswin_plain import plain_samples
 
-from stellarscale.models.image_inputs import ImageScaling, standard_tensor
-from stellarscale.models.image_network import ImageRegressor, build_network, dropout_masks
-from stellarscale.settings.image_network import ImageNetwork
+from stellarscale.models.image_augment import epoch_order
+from stellarscale.models.image_inputs import ImageScaling
+from stellarscale.models.image_network import build_network, dropout_masks
+from stellarscale.models.image_parallel import Rank
+from stellarscale.models.image_predict import ImagePredictor
+from stellarscale.models.image_stars import BatchMaker, StandardStars, TrainingStars
+from stellarscale.models.image_store import ImageModel
+from stellarscale.models.image_trainer import Trainer
+from stellarscale.settings.image_network import ImageNetwork, ImagePrediction, ImageTraining
+from stellarscale.stamp_columns import StampFormat
 
-BANDS, SIZE_PX = 6, 48
+STAMPS = StampFormat(("u", "v", "g", "r", "i", "z"), 48, "float16", (5.0,) * 6, 25.0, True)
+BANDS, SIZE_PX, _ = STAMPS.shape
 NETWORK = ImageNetwork()
 SCALING = ImageScaling((5500.0,), (600.0,), (1.0,) * BANDS, (2.0,) * BANDS)
-PARTS = ("backbone", "samples", "whole", "pairs")
-PRECISIONS = ("fp32", "bf16", "bf16_blocks")
+PRECISIONS = ("fp32", "bf16")
+PASSES = 4  # that the product gives its predictor at a time
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -55,15 +67,19 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     parser.add_argument("--batch-sizes", type=int, nargs="+", help="stars per pass")
     parser.add_argument("--samples", type=int, nargs="+", default=[1, 16, 64, 256], help="sampled networks")
-    parser.add_argument("--repeats", type=int, default=5, help="timings, or pairs of them, of which the median counts")
+    parser.add_argument("--train-batch-sizes", type=int, nargs="+", help="stars per step of the training")
+    parser.add_argument("--repeats", type=int, help="timings, or pairs of them, of which the median counts")
     parser.add_argument("--threads", type=int, default=2, help="of torch on a CPU")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="of the benchmark")
+    parser.add_argument("--parts", nargs="+", choices=MEASURED, default=list(MEASURED), help="of the benchmark")
     parser.add_argument("--compile", action="store_true", help="torch.compile besides; always on a GPU")
     parser.add_argument("--quick", action="store_true", help="one small batch, one timing, nothing compiled")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument("--out", type=Path, help="file that gets the JSON object besides")
     options = parser.parse_args(argv)
     gpu = options.device != "cpu"
-    options.batch_sizes = options.batch_sizes or ([64, 128, 256, 512, 1024, 2048] if gpu else [16, 64, 256])
+    options.batch_sizes = options.batch_sizes or ([256, 512, 1024, 2048, 4096] if gpu else [16, 64, 256])
+    options.train_batch_sizes = options.train_batch_sizes or ([128, 512] if gpu else [32])
+    options.repeats = options.repeats or (10 if gpu else 3)
     options.compile = options.compile or gpu
     if options.quick:
         options.batch_sizes, options.samples, options.repeats, options.compile = [8], [1, 16], 1, False
@@ -76,18 +92,8 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.device = options, torch.device(options.device)
         self.exact = build_network(NETWORK, n_bands=BANDS, size_px=SIZE_PX, n_outputs=1, seed=1).eval().to(self.device)
-        self.coarse = copy.deepcopy(self.exact)
-        self.coarse.backbone.coarse()
         self.masks = dropout_masks(2, max(options.samples), self.exact.widths, NETWORK.head.dropout)
-
-    def network(self, precision: str, compiled: bool = False) -> ImageRegressor:
-        """The network; a compiled one shares the weights."""
-        network = self.coarse if precision == "bf16_blocks" else self.exact
-        if not compiled:
-            return network
-        shared = copy.copy(network)
-        shared._modules = {**network._modules, "backbone": torch.compile(network.backbone, dynamic=False)}
-        return shared
+        self.compiled = torch.compile(self.exact.features, dynamic=False) if options.compile else None
 
     @contextmanager
     def precision(self, name: str) -> Iterator[None]:
@@ -95,10 +101,10 @@ class Bench:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=name == "bf16"):
             yield
 
-    def features(self, precision: str, stamps: torch.Tensor, network: ImageRegressor) -> torch.Tensor:
+    def features(self, precision: str, stamps: torch.Tensor, compiled: bool = False) -> torch.Tensor:
         """Features, in fp32."""
         with self.precision(precision):
-            return network.features(stamps).float()
+            return (self.compiled if compiled else self.exact.features)(stamps)
 
     def stamps(self, batch: int) -> torch.Tensor:
         """Standardised stamps on the device."""
@@ -124,38 +130,42 @@ class Bench:
 
     def rate(self, batch: int, work: Callable[[], Any]) -> dict[str, float]:
         """Median rate of several calls after a first one."""
-        for _ in range(1 if self.options.quick else 2):
-            work()
+        work()
         runs = [self.timed(work) for _ in range(self.options.repeats)]
         wall, used = (statistics.median(each) for each in zip(*runs, strict=True))
         row = {"stars_s": batch / wall}
         return row | ({} if self.device.type == "cuda" else {"cpu_ms_star": 1e3 * used / batch})
 
+    def cost_ms(self, batch: int, work: Callable[[], Any]) -> float:
+        """Milliseconds per star: of the processor, on a CPU that others may use too."""
+        row = self.rate(batch, work)
+        return row.get("cpu_ms_star", 1e3 / row["stars_s"])
+
 
 def bench_backbone(bench: Bench) -> list[dict[str, Any]]:
     """Rates of the backbone."""
-    rows = []
+    return [_backbone_row(bench, *each) for each in _settings(bench)]
+
+
+def _settings(bench: Bench) -> Iterator[tuple[str, bool, int]]:
+    """Precision, whether compiled, and batch size of each measurement."""
     for compiled in (False, True) if bench.options.compile else (False,):
         for precision in PRECISIONS:
-            network = bench.network(precision, compiled)
             for batch in bench.options.batch_sizes:
-                rows.append(_backbone_row(bench, precision, compiled, batch, network))
-    return rows
+                torch.compiler.reset()  # after eight shapes of one function torch compiles no more
+                yield precision, compiled, batch
 
 
-def _backbone_row(bench: Bench, precision: str, compiled: bool, batch: int, network: ImageRegressor) -> dict[str, Any]:
+def _backbone_row(bench: Bench, precision: str, compiled: bool, batch: int) -> dict[str, Any]:
     stamps = bench.stamps(batch)
     few = stamps[: min(batch, 256)]
     exact = bench.exact.features(few)
     forget_peak(bench.device)
-    start = time.perf_counter()
-    bench.features(precision, stamps, network)
-    bench.wait()
-    first = time.perf_counter() - start
+    first, _ = bench.timed(lambda: bench.features(precision, stamps, compiled))
     row = {"batch": batch, "precision": precision, "compiled": compiled, "first_s": first}
-    row |= bench.rate(batch, lambda: bench.features(precision, stamps, network))
+    row |= bench.rate(batch, lambda: bench.features(precision, stamps, compiled))
     row["peak_mib"] = peak_mib(bench.device)
-    difference = bench.features(precision, stamps, network)[: len(few)] - exact
+    difference = bench.features(precision, stamps, compiled)[: len(few)] - exact
     row["change"] = float(difference.square().mean().sqrt() / exact.std(dim=0).square().mean().sqrt())
     return row
 
@@ -163,48 +173,34 @@ def _backbone_row(bench: Bench, precision: str, compiled: bool, batch: int, netw
 def bench_samples(bench: Bench) -> list[dict[str, Any]]:
     """One pass of the backbone and T heads over one pass of both."""
     rows = []
-    for precision in ("fp32", "bf16"):
-        network = bench.network(precision)
+    for precision in PRECISIONS:
         for batch in bench.options.batch_sizes:
             stamps, parallax = bench.stamps(batch), bench.parallax(batch)
-
-            def once(network=network, precision=precision, stamps=stamps, parallax=parallax):
-                return network.head(bench.features(precision, stamps, network), parallax)
-
-            single = bench.rate(batch, once)["stars_s"]
-            features = bench.features(precision, stamps, network)
+            features = bench.features(precision, stamps)
+            backbone = bench.cost_ms(batch, partial(bench.features, precision, stamps))
+            head = bench.cost_ms(batch, partial(bench.exact.head, features, parallax))
             for samples in bench.options.samples:
                 masks = [mask[:samples] for mask in bench.masks]
-
-                def heads(network=network, features=features, parallax=parallax, masks=masks):
-                    return network.sample_head(features, parallax, masks)
-
-                alone = bench.rate(batch, lambda network=network, f=features, p=parallax: network.head(f, p))
-                extra = batch / bench.rate(batch, heads)["stars_s"] - batch / alone["stars_s"]
-                ratio = 1.0 + extra / (batch / single)
-                rows.append({"batch": batch, "precision": precision, "samples": samples, "over_one_pass": ratio})
+                work = partial(bench.exact.sample_head, features, parallax, masks)
+                heads = bench.cost_ms(batch, work)
+                row = {"batch": batch, "precision": precision, "samples": samples, "heads_ms_star": heads}
+                rows.append(row | {"over_one_pass": (backbone + heads) / (backbone + head)})
     return rows
 
 
 def bench_whole(bench: Bench) -> list[dict[str, Any]]:
-    """Stored stamps on the host to mean and deviation."""
+    """Stored stamps on the host to mean and deviation, by the product's predictor."""
     rows = []
-    for compiled in (False, True) if bench.options.compile else (False,):
-        for precision in PRECISIONS:
-            network = bench.network(precision, compiled)
-            for batch in bench.options.batch_sizes:
-                stored, parallax = bench.stamps(batch).cpu().half(), bench.parallax(batch).cpu()
-                if bench.device.type == "cuda":
-                    stored, parallax = stored.pin_memory(), parallax.pin_memory()
-
-                def work(network=network, precision=precision, stored=stored, parallax=parallax):
-                    stamps = standard_tensor(stored.to(bench.device, non_blocking=True), SCALING)
-                    features = bench.features(precision, stamps, network)
-                    samples = network.sample_head(features, parallax.to(bench.device, non_blocking=True), bench.masks)
-                    return samples.mean(dim=0).cpu(), samples.std(dim=0).cpu()
-
-                row = {"batch": batch, "precision": precision, "compiled": compiled, "samples": len(bench.masks[0])}
-                rows.append(row | bench.rate(batch, work))
+    weights = {name: weight.cpu() for name, weight in bench.exact.state_dict().items()}
+    model = ImageModel(("teff",), ("K",), NETWORK, STAMPS, SCALING)
+    samples = max(bench.options.samples)
+    for precision, compiled, batch in _settings(bench):
+        settings = ImagePrediction(samples=samples, batch_size=batch, precision=precision, compile=compiled)
+        predictor = ImagePredictor([(model, weights)], settings, threads=bench.options.threads)
+        n = PASSES * batch if bench.device.type == "cuda" else batch
+        stored, parallax = bench.stamps(n).cpu().half().numpy(), np.abs(bench.parallax(n).cpu().double().numpy().T)
+        row = {"batch": batch, "precision": precision, "compiled": compiled, "samples": samples}
+        rows.append(row | bench.rate(n, partial(predictor.estimate, stored, *parallax)))
     return rows
 
 
@@ -213,28 +209,71 @@ def bench_pairs(bench: Bench) -> list[dict[str, Any]]:
     weights, rows = bench.exact.state_dict(), []
     for batch in bench.options.batch_sizes:
         stamps, parallax = bench.stamps(batch), bench.parallax(batch)
-        for samples in (1, max(bench.options.samples)):
-            masks = [mask[:samples] for mask in bench.masks]
+        plain = partial(plain_samples, stamps, parallax, weights, NETWORK, bench.masks)
+        same = plain()
+        for precision in PRECISIONS:
 
-            def plain(stamps=stamps, parallax=parallax, masks=masks):
-                return plain_samples(stamps, parallax, weights, NETWORK, masks)
+            def ours(precision=precision, stamps=stamps, parallax=parallax):
+                return bench.exact.sample_head(bench.features(precision, stamps), parallax, bench.masks)
 
-            for precision in ("fp32", "bf16_blocks"):
-                network = bench.network(precision)
-
-                def ours(network=network, p=precision, stamps=stamps, d=parallax, masks=masks):
-                    return network.sample_head(bench.features(p, stamps, network), d, masks)
-
-                same = plain()
-                change = float((ours() - same).abs().max() / same.std())
-                pairs = [(bench.timed(plain), bench.timed(ours)) for _ in range(bench.options.repeats)]
-                walls, used = ([a[kind] / b[kind] for a, b in pairs] for kind in (0, 1))
-                row = {"batch": batch, "precision": precision, "samples": samples, "pairs": len(pairs)}
-                row |= {"plain_stars_s": batch / statistics.median(a[0] for a, _ in pairs)}
-                row |= {"ours_stars_s": batch / statistics.median(b[0] for _, b in pairs)}
-                row |= {"wall_ratio": statistics.median(walls), "cpu_ratio": statistics.median(used)}
-                rows.append(row | {"max_difference": change})
+            change = float((ours() - same).abs().max() / same.std())
+            pairs = [(bench.timed(plain), bench.timed(ours)) for _ in range(bench.options.repeats)]
+            walls, used = ([a[kind] / b[kind] for a, b in pairs] for kind in (0, 1))
+            row = {"batch": batch, "precision": precision, "samples": len(bench.masks[0]), "pairs": len(pairs)}
+            row |= {"plain_stars_s": batch / statistics.median(a[0] for a, _ in pairs)}
+            row |= {"ours_stars_s": batch / statistics.median(b[0] for _, b in pairs)}
+            row |= {"wall_ratio": statistics.median(walls), "cpu_ratio": statistics.median(used)}
+            rows.append(row | {"max_difference": change})
     return rows
+
+
+def bench_training(bench: Bench) -> list[dict[str, Any]]:
+    """Epochs of the training."""
+    rows = []
+    steps = 20 if bench.device.type == "cuda" else 2
+    for batch in bench.options.train_batch_sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            standard = StandardStars.of(_stars(bench, Path(folder), steps * batch), NETWORK)
+            for precision in PRECISIONS:
+                settings = ImageTraining(batch_size=batch, precision=precision, epochs=100)
+                trainer = Trainer(standard, NETWORK, settings, rank=Rank(0, 1, bench.device), seed=1, where="bench")
+                forget_peak(bench.device)
+                epochs = [bench.timed(partial(trainer.run_epoch, epoch)) for epoch in range(1 + bench.options.repeats)]
+                rate = statistics.median(record["stars_per_s"] for record in trainer.curve[1:])
+                row = {"batch": batch, "precision": precision, "stars_s": rate}
+                if bench.device.type == "cpu":
+                    row["cpu_ms_star"] = 1e3 * statistics.median(used for _, used in epochs[1:]) / (steps * batch)
+                row |= {"feed_ms_star": _feed_ms(bench, standard, batch), "peak_mib": peak_mib(bench.device)}
+                rows.append(row)
+    return rows
+
+
+def _stars(bench: Bench, folder: Path, n: int) -> TrainingStars:
+    """Training stars with stamps of noise."""
+    np.save(folder / "stamps.npy", bench.stamps(n).cpu().half().numpy())
+    rng = np.random.default_rng(1)
+    parallax = np.column_stack([rng.uniform(0.5, 2, n), rng.uniform(0.02, 0.05, n)])
+    labels = rng.normal(5500, 600, (n, 1))
+    return TrainingStars(folder / "stamps.npy", ("teff",), labels, parallax, np.zeros(n, np.int8))
+
+
+def _feed_ms(bench: Bench, standard: StandardStars, batch: int) -> float:
+    """Of making one batch, per star."""
+    maker = BatchMaker(standard, standard.stars.open_stamps(), 1, True, (bench.exact.widths, NETWORK.head.dropout))
+    rows = epoch_order(1, 0, standard.train)[:batch]
+    start = time.perf_counter()
+    for step in range(10):
+        maker.batch(rows, epoch=0, step=step)
+    return 1e2 * (time.perf_counter() - start) / batch
+
+
+MEASURED: dict[str, Callable[[Bench], list[dict[str, Any]]]] = {
+    "backbone": bench_backbone,
+    "samples": bench_samples,
+    "whole": bench_whole,
+    "pairs": bench_pairs,
+    "training": bench_training,
+}
 
 
 def forget_peak(device: torch.device) -> None:
@@ -252,7 +291,8 @@ def peak_mib(device: torch.device) -> float:
 
 def show(name: str, rows: list[dict[str, Any]]) -> None:
     """A table of one part."""
-    print(f"\n{name}\n" + "".join(f"{key:>15}" for key in rows[0]))
+    print(f"\n{name}", flush=True)
+    print("".join(f"{key:>15}" for key in rows[0]))
     for row in rows:
         print("".join(f"{value:>15.4g}" if isinstance(value, float) else f"{value!s:>15}" for value in row.values()))
 
@@ -269,19 +309,22 @@ def main(argv: list[str] | None = None) -> int:
         "torch": torch.__version__,
         "network": "the paper's, 34.3 M parameters",
     }
-    parts = {"backbone": bench_backbone, "samples": bench_samples, "whole": bench_whole, "pairs": bench_pairs}
     if not options.json:
         print(", ".join(f"{key} {value}" for key, value in about.items() if value is not None))
     result: dict[str, Any] = dict(about)
     bench = Bench(options)
-    with torch.inference_mode():
-        for name in options.parts:
-            result[name] = parts[name](bench)
-            if not options.json:
-                show(name, result[name])
+    for name in options.parts:
+        start = time.perf_counter()
+        with nullcontext() if name == "training" else torch.inference_mode():
+            result[name] = MEASURED[name](bench)
+        result[f"{name}_seconds"] = round(time.perf_counter() - start, 1)
+        if not options.json:
+            show(name, result[name])
     result["peak_mib"] = peak_mib(bench.device)
     if options.json:
         print(json.dumps(result))
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
     return 0
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from stellarscale.engine.client import connect
-from stellarscale.engine.gpu import gpu_resources, workers_per_host
+from stellarscale.engine.gpu import Share, gpu_resources, share_of_machine
 from stellarscale.engine.ledger import open_ledger
 from stellarscale.engine.stage import run_stage
 
@@ -48,7 +48,8 @@ def test_tasks_land_on_the_worker_with_the_gpu_only(tmp_path):
         assert len(result.receipts) == 12
         result = run_stage(client, where, TASKS, ledger=ledger, stage="any")
         assert {receipt["worker"] for receipt in result.receipts.values()} == {"w0", "w1"}
-        assert workers_per_host(client) == 2
+        assert share_of_machine(client) == Share(2)
+        assert share_of_machine(client, tasks=1) == Share(1), "one task has the machine for itself"
 
 
 @pytest.mark.parametrize("resources", [[{}], [{"GPU": 0}], [{"memory": 4}]])
@@ -60,5 +61,11 @@ def test_without_a_gpu_worker_nothing_is_asked_for(resources, caplog):
 
 def test_threads_are_one_worker():
     with connect("threads:3") as client:
-        assert workers_per_host(client) == 1
+        assert share_of_machine(client) == Share(1, most=3)
         assert gpu_resources(client) is None
+
+
+def test_threads_are_those_of_the_machine_shared_and_no_more_than_the_user_gave(monkeypatch):
+    monkeypatch.setattr("stellarscale.engine.gpu.cores", lambda: 8)
+    assert [Share(n).threads for n in (1, 2, 3, 100)] == [8, 4, 2, 1]
+    assert [Share(1, most=n).threads for n in (2, 8, 100)] == [2, 8, 8]

@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 
 from reference.compared_images import EXTINCTION, NOISE_K, compared_job, write_networks, write_training
 
+from stellarscale.engine.gpu import Share
 from stellarscale.engine.image_comparing import (
     CompareImagesTask,
     FeatureTask,
@@ -45,7 +46,7 @@ def task(tmp_path_factory):
 def featured(task):
     job = compared_job(task.out)
     path = task.models / "teff.safetensors"
-    work = FeatureTask(task.training, task.out, job.prediction, 1)
+    work = FeatureTask(task.training, task.out, job.prediction, Share(1))
     return image_features(work, (path, digest(path)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,13 +16,12 @@ from reference.tiny_networks import LABELS, LAYOUT, save_tiny, stamp_table, tiny
 from stellarscale.catalog.layout import pixel_path
 from stellarscale.catalog.reader import open_stored
 from stellarscale.engine.client import connect
-from stellarscale.engine.gpu import workers_per_host
+from stellarscale.engine.gpu import Share, share_of_machine
 from stellarscale.engine.image_tasks import (
     HeldOutPart,
     HeldOutTask,
     Networks,
     PredictImagesTask,
-    ahead,
     check_images,
     in_parts,
     measure_precision,
@@ -32,7 +30,7 @@ from stellarscale.engine.image_tasks import (
 )
 from stellarscale.engine.ledger import open_ledger
 from stellarscale.engine.stage import run_stage
-from stellarscale.errors import InputError, ModelError, SchemaError
+from stellarscale.errors import ModelError, SchemaError
 from stellarscale.flags import Flag
 from stellarscale.partition.image_predict import PredictStampsConfig, predict_stamps
 from stellarscale.schema import load_product
@@ -66,7 +64,7 @@ def root(tmp_path_factory, table) -> Path:
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory) -> Networks:
     # So many processes share the cores that each pass has one thread: waiting for others is no part of the tests.
-    return Networks((save_tiny(tmp_path_factory.mktemp("models")),), SETTINGS, processes=1000)
+    return Networks((save_tiny(tmp_path_factory.mktemp("models")),), SETTINGS, Share(processes=1000))
 
 
 def written(out: Path, root: Path) -> pa.Table:
@@ -107,7 +105,7 @@ def test_one_and_two_workers_give_the_same_numbers(root, networks, tmp_path):
     for cluster in ("threads:1", "processes:2"):
         out = tmp_path / cluster.replace(":", "-")
         with connect(cluster) as client:
-            assert workers_per_host(client) == (2 if cluster == "processes:2" else 1)
+            assert share_of_machine(client) == (Share(2) if cluster == "processes:2" else Share(1, most=1))
             task = PredictImagesTask(root, out, CONFIG, networks)
             tasks = {str(pixel): pixel for pixel in open_stored(root).pixels}
             ledger = open_ledger(out, step="predict", digest="d", about={})
@@ -181,31 +179,3 @@ def test_row_groups_of_any_size_make_full_parts():
         assert [part.num_rows for part in parts] == [32, 32, 32, 4]
         assert pa.concat_tables(parts) == table
     assert list(in_parts([], 32)) == []
-
-
-def test_the_next_item_is_made_while_one_is_worked_on():
-    made, begun = [], threading.Event()
-
-    def items():
-        for number in range(4):
-            made.append(number)
-            if number == 1:
-                begun.set()
-            yield number
-
-    for number in ahead(items()):
-        if number == 0:
-            assert begun.wait(5), "the second item was not begun while the first was worked on"
-    assert made == [0, 1, 2, 3]
-    assert list(ahead([])) == []
-
-
-def test_what_fails_while_reading_ahead_is_raised():
-    def items():
-        yield 1
-        raise InputError("a damaged row group")
-
-    coming = ahead(items())
-    assert next(coming) == 1
-    with pytest.raises(InputError, match="damaged row group"):
-        next(coming)

@@ -160,6 +160,17 @@ def test_dropout_only_while_training_and_at_all_three_layers():
             assert torch.equal(changed[0], changed[1]), f"nothing of the star passes dense layer {layer}"
 
 
+def test_each_star_may_have_masks_of_its_own():
+    network = tiny()
+    stamps, distance = inputs(5)
+    masks = dropout_masks(4, 5, network.widths, 0.2)
+    with torch.inference_mode():
+        features = network.features(stamps)
+        together = network.head(features, distance, masks)
+        alone = [network.head(features[[n]], distance[[n]], [mask[n] for mask in masks]) for n in range(5)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-6)
+
+
 def test_first_weights_come_from_the_seed():
     first = build_network(TINY, n_bands=3, size_px=16, n_outputs=1, seed=1).state_dict()
     state = torch.random.get_rng_state()
@@ -179,20 +190,21 @@ def test_every_weight_learns():
     assert silent == []
 
 
-@pytest.mark.parametrize("way", ["autocast", "coarse"])
-def test_blocks_in_bf16_change_little_and_the_stem_keeps_fp32(way, monkeypatch):
+def test_blocks_in_bf16_change_little_and_sum_in_fp32():
     network = tiny()
     stamps, distance = inputs(40)
-    seen = []
-    monkeypatch.setattr(network.backbone.stages[0][0].norm, "forward", lambda x: seen.append(x.dtype) or x)
+    sums, inner = [], []
+    for stage in network.backbone.stages:
+        for step in stage:
+            step.register_forward_hook(lambda module, given, made: sums.append(made.dtype))
+    network.backbone.stages[0][1].qkv.register_forward_hook(lambda module, given, made: inner.append(made.dtype))
     with torch.inference_mode():
         exact = network(stamps, distance)
-        if way == "coarse":
-            network.backbone.coarse()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=way == "autocast"):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
             features = network.features(stamps)
         rough = network.head(features, distance)
-    assert seen == [torch.float32] * 2
+    assert set(sums) == {torch.float32}
+    assert inner == [torch.float32, torch.bfloat16]
     assert features.dtype == rough.dtype == torch.float32
     assert 0 < float((rough - exact).std()) < 0.02 * float(exact.std())
 

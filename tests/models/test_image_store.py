@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -86,11 +90,28 @@ def test_the_same_network_has_the_same_digest_and_leaves_no_other_file(stored):
     assert save_image_model(path, network().state_dict(), changed) != digest
 
 
+def test_equal_weights_give_equal_bytes_in_other_processes(tmp_path):
+    program = (
+        "import sys; from test_image_store import MODEL, network; "
+        "from stellarscale.models.image_store import save_image_model; "
+        "print(save_image_model(sys.argv[1], network().state_dict(), MODEL))"
+    )
+    told = []
+    for hash_seed in ("1", "2"):
+        path = str(tmp_path / f"{hash_seed}.safetensors")
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parent)}
+        command = [sys.executable, "-c", program, path]
+        told.append(subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True))
+    assert told[0].stdout == told[1].stdout
+    first, second = ((tmp_path / f"{hash_seed}.safetensors").read_bytes() for hash_seed in ("1", "2"))
+    assert first == second
+
+
 def test_the_file_holds_no_code(stored):
     content = stored[0].read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
-    assert set(header["__metadata__"]) == {"stellarscale_format", "stellarscale_model"}
+    assert set(header["__metadata__"]) == {"stellarscale_model"}, "several would be written in any order"
     kinds = {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
     assert kinds == {"F32"}
 
@@ -124,8 +145,8 @@ def test_another_digest(stored):
 
 def test_another_version(stored):
     path, _ = stored
-    edit_metadata(path, stellarscale_format="99")
-    with pytest.raises(ModelError, match=r"another format version.*Seen: 99.*Needed: 1"):
+    edit_metadata(path, stellarscale_model=MODEL.to_json().replace('"format": 1', '"format": 99'))
+    with pytest.raises(ModelError, match=r"another format version.*joint\.safetensors.*Seen: 99.*Needed: 1"):
         load_image_model(path)
 
 

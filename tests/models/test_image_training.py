@@ -13,7 +13,7 @@ from reference.image_stars import BLIND, LAYOUT, NETWORK, training_stars
 from stellarscale.errors import InputError, ModelError
 from stellarscale.models.image_inputs import standard_stamps
 from stellarscale.models.image_parallel import Devices
-from stellarscale.models.image_stars import StandardStars, made_ahead
+from stellarscale.models.image_stars import BatchMaker, StandardStars
 from stellarscale.models.image_store import load_image_model, restore_network
 from stellarscale.models.image_trainer import schedule
 from stellarscale.models.image_training import TrainingPlan, train_network
@@ -166,6 +166,14 @@ def test_without_a_validation_the_curve_has_none(stars, tmp_path):
     assert record["curve"][0]["validation_sigma"] == {"teff": None, "logg": None}
 
 
+@pytest.mark.parametrize(("early_look", "looks"), [(0, []), (1, [1]), (10, [2])])
+def test_a_short_training_is_looked_at_after_its_last_epoch(stars, tmp_path, early_look, looks):
+    training = QUICK.model_copy(update={"epochs": 2, "early_look": early_look})
+    told: list = []
+    train_network(stars, plan_of(tmp_path, training=training), ONE_THREAD, listen=told.append)
+    assert [message["epoch"] for message in told if message["kind"] == "early_look"] == looks
+
+
 def test_an_early_look_warns_of_a_network_that_learned_nothing(stars, tmp_path, caplog):
     shuffled = np.random.default_rng(0).permutation(stars.labels)
     training = QUICK.model_copy(update={"epochs": 1, "early_look": 1, "learning_rate": 0.05})
@@ -228,13 +236,12 @@ def test_learning_rates():
     assert rates[-1] < 1e-4
 
 
-def test_batches_are_made_ahead_and_in_order():
-    assert list(made_ahead(lambda item: item**2, list(range(9)))) == [n**2 for n in range(9)]
-
-    def fails(item):
-        if item == 2:
-            raise ValueError("broken")
-        return item
-
-    with pytest.raises(ValueError, match="broken"):
-        list(made_ahead(fails, list(range(9))))
+def test_labels_count_by_their_importance(stars):
+    standard = StandardStars.of(stars, NETWORK)
+    rows = standard.train[:6]
+    standard.targets[rows[0], 0] = np.nan
+    maker = BatchMaker(standard, stars.open_stamps(), 1, False, ((), 0.0), importance=(1.0, 4.0))
+    weights = maker.batch(rows, epoch=0, step=0).weights
+    assert weights.sum() == pytest.approx(1.0)
+    assert weights[0, 0] == 0
+    assert weights[1:, 1] / weights[1:, 0] == pytest.approx(4.0)
