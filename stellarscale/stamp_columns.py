@@ -104,10 +104,7 @@ def format_of(schema: pa.Schema) -> StampFormat:
             needed="fixed_size_binary with its format in the metadata",
             cause="a catalogue of another program, or columns written without their metadata",
         )
-    about = json.loads(text)
-    if about.pop("version", None) != _VERSION:
-        raise SchemaError("stamps of another version", where=f"column {STAMP}", needed=f"version {_VERSION}")
-    layout = StampFormat(**{**about, "bands": tuple(about["bands"]), "softening": tuple(about["softening"])})
+    layout = _format_told(text)
     if layout.nbytes != field.type.byte_width:
         raise SchemaError(
             "stamps of another shape than their field says",
@@ -115,6 +112,28 @@ def format_of(schema: pa.Schema) -> StampFormat:
             seen=f"{field.type.byte_width} bytes",
             needed=f"{layout.nbytes} bytes for {'x'.join(map(str, layout.shape))} {layout.dtype}",
         )
+    return layout
+
+
+def _format_told(text: bytes) -> StampFormat:
+    """The format that a field's metadata tell; it may have been written by anyone."""
+    try:
+        about = json.loads(text)
+        if about.pop("version") != _VERSION:
+            raise ValueError("another version")
+        layout = StampFormat(**{**about, "bands": tuple(about["bands"]), "softening": tuple(about["softening"])})
+        if len(layout.softening) != len(layout.bands):
+            raise ValueError(f"{len(layout.softening)} values of softening for {len(layout.bands)} bands")
+        if layout.dtype not in ("float16", "float32"):
+            raise ValueError(f"pixels of type {layout.dtype}")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SchemaError(
+            "the metadata of the stamps do not say what their bytes are",
+            where=f"column {STAMP}",
+            seen=f"{text.decode(errors='replace')[:300]} ({error})",
+            needed=f"bands, size_px, dtype, softening, zero_point, dereddened, as in version {_VERSION}",
+            cause="written by another version of the program, or damaged",
+        ) from error
     return layout
 
 

@@ -69,7 +69,8 @@ class PredictStampsConfig:
     parallax, parallax_error : str
         Columns of the parallax and its error, mas.
     limits : mapping of str to (float or None, float or None)
-        Parameter: range outside of which it is flagged (paper III, section 6).
+        Parameter: range outside of which it is flagged (paper III, section 6). A value on a limit is inside: where
+        the paper says [Fe/H] <= -1, a prediction of exactly -1 is not flagged.
     product : ProductSchema
     errors : mapping of str to SpreadErrors
         Of the parameters that have calibrated errors.

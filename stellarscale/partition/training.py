@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from stellarscale.config import FeatureConfig, Label
 from stellarscale.errors import SchemaError
@@ -69,7 +70,7 @@ def training_rows(
     cuts = failed_cuts(table, features, training=False)
     reasons: dict[str, Any] = {reason: failed & ~trains for reason, failed in cuts.items()}
     reasons["missing feature"] = ~np.isfinite(matrix(table, inputs)).all(axis=1)
-    values = {name: _label_values(table, label) for name, label in labels.items()}
+    values = {name: label_values(table, label) for name, label in labels.items()}
     reasons["no label"] = np.all([np.isnan(column) for column in values.values()], axis=0)
     for reason, failed in reasons.items():
         lost = int((good & failed).sum())
@@ -83,7 +84,8 @@ def training_rows(
     return result.filter(pa.array(good)), rejected
 
 
-def _label_values(table: pa.Table, label: Label) -> np.ndarray:
+def label_values(table: pa.Table, label: Label) -> NDArray[np.float64]:
+    """A label of each row, offset applied, shape (n,); NaN where it is missing or fails its cuts."""
     values = floats(table, label.column) + label.offset
     if label.error is not None and label.max_error is not None:
         values[~(floats(table, label.error) < label.max_error)] = np.nan

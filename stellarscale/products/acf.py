@@ -13,6 +13,7 @@ from stellarscale.config import digest_of
 from stellarscale.engine.ledger import keep_apart, open_ledger, write_json
 from stellarscale.models.image_network import empty_network
 from stellarscale.models.network import require_torch
+from stellarscale.products.acf_checks import check_columns, check_cutouts, check_labels, check_used
 from stellarscale.products.comparators import raise_failed
 from stellarscale.products.external import check_externals, match_externals
 from stellarscale.products.image_comparisons import compare_methods
@@ -62,9 +63,11 @@ def run(
     with session(cluster, update=update or fresh) as on:
         catalogs, steps = import_catalogs(on, job)
         matched = match_chain(on, job.match, catalogs, store_of(job), steps=steps)
-        networks, compared = _networks(on, job, catalogs, matched, steps)
+        check_columns(job, matched)
         selected = select_stars(on, job, matched, out / "catalogs" / "selected", steps, subset=subset)
+        networks, compared = _networks(on, job, catalogs, matched, steps)
         stamps = make_stamp_catalog(on, job, selected, catalogs, stamps_of_run(job), name="stamps", steps=steps)
+        check_used(job, stamps, steps[-1])
         catalog = predict_images(on, job, stamps, networks, out, steps)
         match_externals(on, job, catalog=catalog, others=catalogs, steps=steps)
     write_text(out / "job.json", job.model_dump_json(indent=1))
@@ -95,7 +98,7 @@ def plan(job: AcfJob, subset: str | None = None) -> Summary:
     Raises
     ------
     InputError
-        If an input file or catalogue does not exist.
+        If an input file or catalogue, or the directory of the cut-outs, does not exist.
     ConfigError, ModelError
         If settings contradict each other, networks that are given do not fit the job, or torch is not installed.
     """
@@ -107,6 +110,7 @@ def plan(job: AcfJob, subset: str | None = None) -> Summary:
     inputs = {name: [str(path) for path in paths] for name, paths in checked_inputs(job).items()}
     if job.pretrained is not None:
         given_networks(job)
+    check_cutouts(job)
     check_truth(job)
     check_externals(job)
     return {
@@ -128,8 +132,10 @@ def _networks(
         return given_networks(job), []
     out = run_directory(job)
     labelled = labelled_stars(on, job, catalogs, matched, steps)
+    check_labels(job, labelled)
     target = labelled.with_name("stamps_labelled")
     stamps = make_stamp_catalog(on, job, labelled, catalogs, target, name="stamps of labelled stars", steps=steps)
+    check_used(job, stamps, steps[-1])
     networks = train_networks(on, job, stamps, out, steps)
     calibrate_image_errors(on, job, networks, out / "training", out, steps)
     return networks, compare_methods(on, job, out / "training", out / "models", out, steps)

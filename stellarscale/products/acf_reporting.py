@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 
 from stellarscale.catalog.reader import open_stored
 from stellarscale.config import digest_of, job_text
+from stellarscale.engine.image_scoring import held_out_file
 from stellarscale.engine.ledger import write_json
 from stellarscale.products.acf_scale import planned_section
 from stellarscale.products.acf_sections import (
     curves_of,
+    detections_of,
     gallery_of,
     maps_of,
     sample_of,
@@ -25,7 +27,6 @@ from stellarscale.products.acf_sections import (
 from stellarscale.products.estimates import class_names
 from stellarscale.products.evaluation import write_tables
 from stellarscale.products.external import external_evaluations
-from stellarscale.products.image_held_out import held_out_file
 from stellarscale.products.image_models import TrainedNetwork
 from stellarscale.products.reporting import evaluation_rows, notes_of, step_row
 from stellarscale.products.scan import scan_catalog
@@ -40,7 +41,7 @@ from stellarscale.settings.acf import AcfJob
 
 PACKAGES = ("stellarscale", "dask", "pyarrow", "numpy", "torch", "scikit-learn", "astropy", "healpy", "numba")
 WITH, WITHOUT = "ACF", "ACPF"  # the paper's names of the networks with and without parallax
-TABLES = ("image_methods", "image_uncertainty", "image_training", "planned")
+TABLES = ("image_stamps", "image_methods", "image_uncertainty", "image_training", "planned")
 
 
 def report_run(job: AcfJob, out: Path, steps: Sequence[Summary], networks: Sequence[TrainedNetwork]) -> Summary:
@@ -135,6 +136,7 @@ def write_acf_report(
     scan = scan_catalog(job, stored)
     compared = out / "image_comparison.json"
     made = (
+        detections_of(steps),
         sample_of(job, out),
         curves_of(networks, out / "models"),
         residual_section({f"{name}, held-out stars": found for name, found in held_out.items()}),
@@ -153,7 +155,7 @@ def write_acf_report(
         digests={"job": digest_of(job), **{f"network {network.name}": network.digest for network in networks}},
         steps=tuple(step_row(step) for step in steps),
         evaluations=tuple(evaluations),
-        models=len(networks),
+        models=None,
         metallicity=scan.metallicity,
         extras=extras,
         class_names=class_names(job),

@@ -14,7 +14,8 @@ from stellarscale.report.tables import table
 from stellarscale.settings.acf import AcfJob
 
 STARS = 1_000_000
-_STEPS = {"stamps": "stars", "predict": "stars", "stamps of labelled stars": "labelled stars"}
+_GROWING = ("stamps", "predict")
+_FIXED = ("stamps of labelled stars",)  # of as many stars as there are labels, whatever the catalogue
 GIB = 1 << 30
 
 
@@ -24,9 +25,10 @@ def planned(steps: Sequence[Summary], networks: Sequence[TrainedNetwork], stars:
     Parameters
     ----------
     steps : sequence of dict
-        Summaries of a run's steps; those that an earlier run made, or that were resumed, tell no time.
+        Summaries of a run's steps; one that was killed and went on tells no time.
     networks : sequence of TrainedNetwork
-        Their training is given for as many labelled stars as there were: it does not grow with the catalogue.
+        Their training, like the stamps that they learn from, is given for as many labelled stars as there were: it
+        does not grow with the catalogue.
     stars : int
         Stars to plan for.
 
@@ -36,7 +38,11 @@ def planned(steps: Sequence[Summary], networks: Sequence[TrainedNetwork], stars:
         ``step``, ``rows`` (measured), ``rows_per_s``, ``seconds`` and ``bytes`` for the planned number, and
         ``peak_memory_mb``, which grows with the rows in flight and not with the catalogue.
     """
-    found = [_planned(step, stars) for step in steps if step["name"] in _STEPS and _tells(step)]
+    found = [
+        _planned(step, stars if step["name"] in _GROWING else step["rows_in"])
+        for step in steps
+        if step["name"] in (*_GROWING, *_FIXED) and _tells(step)
+    ]
     for network in networks:
         if {"stars_per_s", "n_train"} <= network.numbers.keys():
             found.append(_training(network))
@@ -70,13 +76,14 @@ def planned_section(steps: Sequence[Summary], networks: Sequence[TrainedNetwork]
     stamp = job.stamps.format.nbytes
     html = (
         f"<p>In proportion to what this run took, with the workers it had. A stamp takes {stamp:,} bytes before "
-        f"compression. A training takes the time of its own stars and epochs, whatever the catalogue.</p>"
+        f"compression. Labelled stars and trainings take the time of their own stars, whatever the catalogue.</p>"
     )
     return ExtraSection("planned", "A million stars", html + table(head, cells), (), rows)
 
 
 def _tells(step: Summary) -> bool:
-    return bool(step["rows_in"]) and not step.get("resumed") and not step.get("resumed_partitions")
+    """Whether the step's time is that of all its rows; one that was found finished has the time of its making."""
+    return bool(step["rows_in"]) and not step.get("resumed_partitions")
 
 
 def _planned(step: Mapping[str, Any], stars: int) -> dict[str, Any]:

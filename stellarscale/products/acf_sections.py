@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from stellarscale.kernels.dust import galactic
 from stellarscale.partition.features import floats
 from stellarscale.products.image_models import TRAINING_SET, TrainedNetwork
 from stellarscale.products.scan import thinned
+from stellarscale.products.stamp_steps import STEP as STAMPS_STEP
+from stellarscale.products.steps import Summary
 from stellarscale.report.content import ExtraSection
 from stellarscale.report.image_sections import (
     gallery_section,
@@ -28,8 +31,10 @@ from stellarscale.report.image_sections import (
     uncertainty_section,
     value_line,
 )
+from stellarscale.report.labels import count
 from stellarscale.report.plots_image_stars import GalleryStar
 from stellarscale.report.plots_images import TrainingCurve, Uncertainty
+from stellarscale.report.tables import table
 from stellarscale.settings.acf import AcfJob
 from stellarscale.stamp_columns import STAMP, stamps_of
 
@@ -90,6 +95,37 @@ def maps_of(job: AcfJob, stored: StoredCatalog) -> ExtraSection | None:
     stars, _ = thinned(stored, [*job.units, parallax, *position], PLOT_ROWS)
     l_deg, b_deg = galactic(*(floats(stars, name) for name in position))
     return map_section({label: floats(stars, label) for label in job.units}, l_deg, b_deg, floats(stars, parallax))
+
+
+def detections_of(steps: Sequence[Summary]) -> ExtraSection | None:
+    """Detections that the stamps are made of, and why the others are in none; None where no step made stamps."""
+    rows = [
+        {
+            "step": step["name"],
+            "stars": step["written"],
+            **{name: step[name] for name in ("used", "full_wcs", "unused")},
+        }
+        for step in steps
+        if step["step"] == STAMPS_STEP
+    ]
+    if not rows:
+        return None
+    head = ["Step<", "Stars", "Detections|in stamps", "By the full map|of those", "In no stamp", "Why<"]
+    cells = [
+        [
+            escape(row["step"]),
+            *(count(row[name]) for name in ("stars", "used", "full_wcs")),
+            count(sum(row["unused"].values())),
+            escape("; ".join(f"{reason}: {number:,}" for reason, number in row["unused"].items())),
+        ]
+        for row in rows
+    ]
+    html = (
+        "<p>The full map of the header aligns images that an affine map does not fit. The directories "
+        "<code>catalogs/stamps..._rejects</code> name every detection that is in no stamp. A star that lacks a band, "
+        "or much of it, has no parameters and a flag.</p>"
+    )
+    return ExtraSection("image_stamps", "Stamps", html + table(head, cells), (), rows)
 
 
 def gallery_of(job: AcfJob, stored: StoredCatalog, stamps: Path) -> ExtraSection | None:

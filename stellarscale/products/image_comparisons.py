@@ -13,7 +13,7 @@ from typing import Any
 from stellarscale.catalog.atomic import write_text
 from stellarscale.config import digest_of
 from stellarscale.engine.client import share_of_cores
-from stellarscale.engine.gpu import gpu_resources, workers_per_host
+from stellarscale.engine.gpu import gpu_resources, share_of_machine
 from stellarscale.engine.image_comparing import (
     CompareImagesTask,
     FeatureTask,
@@ -24,7 +24,7 @@ from stellarscale.engine.image_comparing import (
     image_features,
     network_record,
 )
-from stellarscale.engine.image_scoring import held_out_path
+from stellarscale.engine.image_scoring import held_out_file
 from stellarscale.engine.image_training_set import TABLE_FILE
 from stellarscale.engine.image_training_tasks import JOINT, NetworkSpec, network_specs
 from stellarscale.engine.ledger import Ledger, fingerprint, open_ledger, write_json
@@ -170,7 +170,7 @@ def _ledger(
 ) -> Ledger:
     reddening = _reddening(job)
     maps = dust_files(reddening.sfd98) if reddening and reddening.sfd98 else ()
-    predicted = [path for name in networks if (path := held_out_path(models, name)).is_file()]
+    predicted = [path for name in networks if (path := held_out_file(models, name)).is_file()]
     inputs = [
         fingerprint(path) for path in (training / TABLE_FILE, *(_file(models, n) for n in networks), *predicted, *maps)
     ]
@@ -192,7 +192,7 @@ def _run_features(
     main = {_main(job, label) for label in job.labels.labels}
     files = {name: _file(task.models, name) for name in networks if name in main}
     items = {name: (path, digest(path)) for name, path in files.items()}
-    work = FeatureTask(task.training, task.out, job.prediction, workers_per_host(on.client))
+    work = FeatureTask(task.training, task.out, job.prediction, share_of_machine(on.client))
     try:
         run_stage(
             on.client,

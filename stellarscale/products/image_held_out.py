@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from stellarscale.catalog.atomic import atomic_write
 from stellarscale.catalog.writer import write_table
 from stellarscale.config import Errors, digest_of
-from stellarscale.engine.gpu import gpu_resources, workers_per_host
+from stellarscale.engine.gpu import gpu_resources, share_of_machine
+from stellarscale.engine.image_scoring import held_out_file
 from stellarscale.engine.image_tasks import HeldOutPart, HeldOutTask, Networks, measure_precision, predict_held_out
 from stellarscale.engine.image_training_set import PARALLAX, PARALLAX_ERROR, TABLE_FILE
 from stellarscale.engine.image_training_tasks import NO_PARALLAX
@@ -41,15 +43,6 @@ MOST_CHANGE = 0.01
 _PART_ROWS = 2048
 
 
-def held_out_file(folder: Path, network: str) -> Path:
-    """Predictions of a network for the stars held out, in the directory of the networks.
-
-    A row for each star and label: ``object_id``, ``split`` (1 validation, 2 test), ``label`` (its name), ``truth``,
-    ``prediction``, ``std``, ``err``, ``err95``, ``magnitude``, ``parallax`` and ``row`` of the training set.
-    """
-    return folder / f"held_out_{network}.parquet"
-
-
 def errors_file(folder: Path, label: str, *, without_parallax: bool = False) -> Path:
     """Calibrated errors of a label, in the directory of the networks."""
     return folder / f"errors_{label}{NO_PARALLAX if without_parallax else ''}.npz"
@@ -60,8 +53,9 @@ def calibrate_image_errors(
 ) -> Summary:
     """Predict the stars that no network was trained on, and calibrate errors on those of the validation.
 
-    Writes ``models/held_out_<name>.parquet`` for each network (:func:`held_out_file`) and
-    ``models/errors_<label>.npz`` for each label (:func:`errors_file`), in the run's directory.
+    Writes ``models/held_out_<name>.parquet`` for each network
+    (:func:`stellarscale.engine.image_scoring.held_out_file`) and ``models/errors_<label>.npz`` for each label
+    (:func:`errors_file`), in the run's directory.
     Before, the change of labels by bf16 and by compilation is measured: where the job leaves the precision open and
     it is more than 1 % of a label's error, fp32 it is (``models/precision.json``).
 
@@ -71,6 +65,7 @@ def calibrate_image_errors(
         The step's summary: stars predicted, ``calibrated`` stars by label (0: too few, its errors are null), device,
         precision and its change.
     """
+    started = time.perf_counter()
     folder = out / MODELS
     settings = _errors_of(job)
     about = {
@@ -92,7 +87,7 @@ def calibrate_image_errors(
     networks = {model.name: networks_of(on, [model], chosen) for model in models}
     stars = _as_in_the_job(pq.read_table(training_folder / TABLE_FILE, partitioning=None), job)
     n = int((stars["split"].to_numpy() != TRAIN).sum())
-    found = _predict_held_out(on, HeldOutTask(training_folder, ledger.out, networks), n, ledger)
+    found, peak_memory_mb = _predict_held_out(on, HeldOutTask(training_folder, ledger.out, networks), n, ledger)
     calibrated: dict[str, int] = {}
     for model in models:
         calibrated |= _calibrate(stars, found[model.name], model, settings, folder)
@@ -102,6 +97,9 @@ def calibrate_image_errors(
         "name": "calibrate errors",
         "rows_in": rows,
         "written": rows,
+        "partitions": len(models),
+        "seconds": round(time.perf_counter() - started, 3),
+        "peak_memory_mb": peak_memory_mb,
         "calibrated": calibrated,
         **precision,
     }
@@ -113,7 +111,7 @@ def calibrate_image_errors(
 def networks_of(on: Session, models: Sequence[TrainedNetwork], settings: ImagePrediction) -> Networks:
     """Networks as the tasks of this session take them."""
     files = tuple((Path(model.path), model.digest) for model in models)
-    return Networks(files, settings, workers_per_host(on.client))
+    return Networks(files, settings, share_of_machine(on.client))
 
 
 def _errors_of(job: AcfJob) -> Errors:
@@ -148,14 +146,14 @@ def _settled_precision(on: Session, job: AcfJob, task: HeldOutTask, ledger: Ledg
     return found
 
 
-def _predict_held_out(on: Session, task: HeldOutTask, n: int, ledger: Ledger) -> dict[str, pa.Table]:
-    """Rows of the training set, predictions and deviations of each network."""
+def _predict_held_out(on: Session, task: HeldOutTask, n: int, ledger: Ledger) -> tuple[dict[str, pa.Table], float]:
+    """Rows of the training set, predictions and deviations of each network; and the peak memory of a worker, MB."""
     parts = [
         HeldOutPart(name, first, min(first + _PART_ROWS, n))
         for name in task.networks
         for first in range(0, max(n, 1), _PART_ROWS)
     ]
-    run_stage(
+    stage = run_stage(
         on.client,
         partial(predict_held_out, task),
         {part.name: part for part in parts},
@@ -166,10 +164,11 @@ def _predict_held_out(on: Session, task: HeldOutTask, n: int, ledger: Ledger) ->
         resources=gpu_resources(on.client),
     )
     read = {part: pq.read_table(task.out / f"{part.name}.parquet", partitioning=None) for part in parts}
-    return {
+    tables = {
         name: pa.concat_tables([table for part, table in read.items() if part.network == name])
         for name in task.networks
     }
+    return tables, stage.peak_memory_mb
 
 
 def _as_in_the_job(stars: pa.Table, job: AcfJob) -> pa.Table:

@@ -13,7 +13,8 @@ from typing import Any
 from stellarscale.catalog.atomic import sweep
 from stellarscale.catalog.reader import open_stored
 from stellarscale.config import digest_of
-from stellarscale.engine.gpu import gpu_resources, workers_per_host
+from stellarscale.engine.gpu import gpu_resources, share_of_machine
+from stellarscale.engine.image_scoring import GROUP_COLUMNS
 from stellarscale.engine.image_training_rows import TrainingSetTask, check_training_set
 from stellarscale.engine.image_training_set import build_training_set
 from stellarscale.engine.image_training_tasks import NetworkSpec, NetworkTask, network_specs, record_path, train_one
@@ -30,8 +31,6 @@ from stellarscale.stamp_columns import format_of
 
 TRAINING_SET = "training"
 MODELS = "models"
-_GROUPS = ("sample_quality", "self_dist_arcsec")
-"""Columns by which results are looked at group by group."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +115,7 @@ def training_set(on: Session, job: AcfJob, labelled: Path, out: Path, steps: lis
         "written": record["rows_out"],
         "partitions": 1,
         "seconds": round(time.perf_counter() - started, 3),
+        "peak_memory_mb": stage.peak_memory_mb,
     }
     ledger.finish(summary)
     steps.append(summary)
@@ -145,7 +145,7 @@ def carried_columns(job: AcfJob, there: Collection[str]) -> tuple[str, ...]:
     magnitudes = list(job.comparisons.magnitudes.values()) if job.comparisons else []
     dust = job.stamps.reddening.column if job.stamps.reddening else None
     named = [job.magnitude, job.errors.magnitude, dust, *noise_columns(job.errors.noise), *magnitudes]
-    named += [name for name in _GROUPS if name in there]
+    named += [name for name in GROUP_COLUMNS if name in there]
     own = {job.parallax, job.parallax_error, job.stamps.object_id}
     return tuple(dict.fromkeys(name for name in named if name and name not in own))
 
@@ -189,7 +189,7 @@ def train_networks(on: Session, job: AcfJob, labelled: Path, out: Path, steps: l
         stamps=format_of(open_stored(labelled).schema),
         seed=job.seed,
         config_digest=ledger.run()["digest"],
-        sharing=min(len(specs), workers_per_host(on.client)),
+        share=share_of_machine(on.client, tasks=len(specs)),
     )
     stage = run_stage(
         on.client,

@@ -51,15 +51,7 @@ def predict_images(
     stored, target = open_stored(stamps_catalog), out / job.output.name
     folder = mine[0].path.parent
     settings, errors = _prediction_of(job, folder), _errors_beside(job, folder)
-    config = PredictStampsConfig(
-        labels=tuple(job.labels.labels),
-        columns=job.output.columns,
-        parallax=job.parallax,
-        parallax_error=job.parallax_error,
-        limits=job.limits,
-        product=load_product(job.product),
-        errors={label: found for label, (found, _) in errors.items()},
-    )
+    config = prediction_config(job, {label: found for label, (found, _) in errors.items()})
     task = PredictImagesTask(stamps_catalog, target, config, networks_of(on, mine, settings))
     schema = check_images(task)
     digests = {model.name: model.digest for model in mine}
@@ -85,6 +77,19 @@ def predict_images(
     ran = {name: sorted({receipt[name] for receipt in receipts}) for name in ("device", "precision")}
     steps.append({**done, "name": "predict", **ran})
     return target
+
+
+def prediction_config(job: AcfJob, errors: Mapping[str, CalibratedErrors]) -> PredictStampsConfig:
+    """What the prediction needs to know of a job, with the errors that there are."""
+    return PredictStampsConfig(
+        labels=tuple(job.labels.labels),
+        columns=job.output.columns,
+        parallax=job.parallax,
+        parallax_error=job.parallax_error,
+        limits=job.limits,
+        product=load_product(job.product),
+        errors=errors,
+    )
 
 
 def _prediction_of(job: AcfJob, folder: Path) -> ImagePrediction:

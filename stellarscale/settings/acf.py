@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -104,15 +104,15 @@ class AcfJob(Job):
         """The first catalogue of the match."""
         return self.match.primary
 
-    @property
-    def trained_by(self) -> dict[str, Any]:
-        """The settings that decide what the networks say."""
-        parts = {"network": self.network, "training": self.training, "labels": self.labels}
-        return {name: part.model_dump(mode="json") for name, part in parts.items()} | {"seed": self.seed}
-
     @model_validator(mode="after")
     def _labels_known(self) -> AcfJob:
         strange = sorted(set(self.limits) - set(self.labels.labels))
         if strange and "limits" in self.model_fields_set:
             raise ValueError(f"`limits` names parameters that are not learned: {', '.join(strange)}")
+        unknown = sorted(set(self.training.importance) - set(self.labels.labels))
+        if unknown:
+            raise ValueError(f"`training.importance` names what is not learned: {', '.join(unknown)}")
+        for label, (low, high) in self.limits.items():
+            if low is not None and high is not None and low >= high:
+                raise ValueError(f"`limits` of {label}: {low:g} is not below {high:g}")
         return self

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from stellarscale.frozen import Frozen
+
+
+def _require_positive(name: str, values: tuple[int, ...]) -> None:
+    if min(values) < 1:
+        raise ValueError(f"`{name}` {', '.join(map(str, values))} must be 1 or more")
 
 
 class Backbone(Frozen):
@@ -23,6 +28,8 @@ class Backbone(Frozen):
     def _stages_agree(self) -> Backbone:
         if len({len(self.depths), len(self.channels), len(self.heads), len(self.stripes)}) > 1:
             raise ValueError("depths, channels, heads and stripes must have one value for each stage")
+        for name in ("depths", "channels", "heads", "stripes"):
+            _require_positive(name, getattr(self, name))
         for channels, heads in zip(self.channels, self.heads, strict=True):
             if channels % heads or (heads % 2 and heads != 1):
                 raise ValueError(f"{channels} channels cannot be shared by {heads} heads in two directions")
@@ -38,6 +45,11 @@ class Head(Frozen):
     )
     hidden: tuple[int, ...] = Field((256, 64), min_length=1, description="units between the features and the output")
     dropout: float = Field(0.2, ge=0, lt=1, description="share of inputs dropped at each dense layer, also predicting")
+
+    @model_validator(mode="after")
+    def _has_units(self) -> Head:
+        _require_positive("hidden", self.hidden)
+        return self
 
 
 class ImageNetwork(Frozen):
@@ -62,6 +74,9 @@ class ImageTraining(Frozen):
         "step", description="the paper's steps, or a rise over a twentieth of the steps and a fall along a cosine"
     )
     weight_decay: float = Field(5e-5, ge=0, description="L2 penalty, as Adam has it")
+    importance: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="label: weight of its loss in a joint network; 1 for the others"
+    )
     augment: bool = Field(True, description="one of the eight rotations and flips for each star and epoch")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU that has it, else fp32")
     devices: int | Literal["auto"] = Field(
@@ -76,9 +91,13 @@ class ImageTraining(Frozen):
     without_parallax: bool = Field(False, description="train the same without parallax besides, for the comparison")
 
     @model_validator(mode="after")
-    def _shares(self) -> ImageTraining:
+    def _within_range(self) -> ImageTraining:
         if abs(sum(self.split) - 1.0) > 1e-9 or min(self.split) < 0 or not self.split[0]:
             raise ValueError(f"`split` {self.split} must be three shares that make 1, with some stars to train on")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"`betas` {self.betas} must be at least 0 and less than 1")
+        if self.devices != "auto":
+            _require_positive("devices", (self.devices,))
         return self
 
 

@@ -33,7 +33,7 @@ class ImageColumns(Frozen):
     image_id: str = Field("image_id", description="the exposure")
     zero_point: str | None = Field("zpapprox", description="magnitude of one count; null: the header's ZPAPPROX")
     background: str | None = Field("background", description="sky, counts a pixel; null: the cut-out's border")
-    fwhm: str | None = Field("fwhm_arcsec", description="seeing, arcsec; null: the header's QAFWHM times the scale")
+    fwhm: str | None = Field("fwhm_arcsec", description="seeing, arcsec; null: the header's QAFWHM")
 
 
 class StampSettings(Frozen):
@@ -75,6 +75,8 @@ class StampSettings(Frozen):
 
     @model_validator(mode="after")
     def _bands_complete(self) -> StampSettings:
+        if len(set(self.bands)) < len(self.bands):
+            raise ValueError(f"a band is named twice: {', '.join(self.bands)}")
         if self.reference_band not in self.bands:
             raise ValueError(f"reference_band {self.reference_band!r} is none of the bands {', '.join(self.bands)}")
         for name in ("softening", *(["extinction"] if self.reddening else [])):

@@ -15,6 +15,7 @@ from reference.compared_images import compared_job, write_networks, write_traini
 from stellarscale.errors import ConfigError, RunError
 from stellarscale.products.comparators import raise_failed
 from stellarscale.products.image_comparisons import compare_methods
+from stellarscale.products.reporting import step_row
 from stellarscale.products.steps import session
 from stellarscale.report.image_sections import comparison_section
 
@@ -52,7 +53,7 @@ def test_a_label_has_its_networks_and_every_method_with_and_without_parallax(fin
     assert len({(record["method"], record["parallax"]) for record in records}) == len(records) == 2 + 2 * 4 * 2
     assert len({record["groups"]["all"]["n"] for record in records}) == 1
     assert steps[0]["step"] == "compare"
-    assert steps[0]["partitions"] == 16
+    assert step_row(steps[0]).partitions == 16
     assert not steps[0]["failed"]
 
 

@@ -16,6 +16,7 @@ from stellarscale.errors import InputError, ModelError, RunError, SchemaError
 from stellarscale.models import image_training
 from stellarscale.models.image_store import load_image_model
 from stellarscale.products.image_models import given_networks, stored_networks, train_networks, training_set
+from stellarscale.products.reporting import step_row
 from stellarscale.products.steps import Session, session
 from stellarscale.settings.acf import AcfJob, ImageLabels
 from stellarscale.settings.image_network import ImageTraining
@@ -41,7 +42,7 @@ def trained_as(**changes) -> ImageTraining:
 def one_core():
     """Networks this small only wait for each other's threads, the more so beside other tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stellarscale.engine.image_training_tasks.cores", lambda: 1)
+        patch.setattr("stellarscale.engine.gpu.cores", lambda: 1)
         yield
 
 
@@ -133,6 +134,8 @@ def test_what_is_finished_is_not_trained_again(labelled, on, tmp_path, monkeypat
 def test_a_training_set_of_other_cuts_is_another_one(run, labelled, on, tmp_path):
     steps: list = []
     folder = training_set(on, job_of(), labelled, tmp_path, steps)
+    row = step_row(steps[0])
+    assert (row.rows_in, row.left_out, row.partitions) == (300, 300 - row.rows_out, 1)
     assert steps[0]["rows_in"] == 300 == steps[0]["written"] + sum(steps[0]["rejected"].values())
     first = np.load(folder / "stamps.npy", mmap_mode="r", allow_pickle=False)
     assert len(first) == steps[0]["written"]
@@ -185,4 +188,5 @@ def test_a_killed_run_goes_on_with_the_networks_that_are_missing(labelled, on, t
     steps: list = []
     networks = train_networks(on, job_of(), labelled, tmp_path, steps)
     assert steps[-1]["resumed_partitions"] == 1
+    assert step_row(steps[-1]).partitions == len(networks)
     assert [network.name for network in networks] == ["teff", "logg"]

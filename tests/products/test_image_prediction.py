@@ -16,7 +16,8 @@ from reference.tiny_networks import BACKBONE, HEAD, LABELS, LAYOUT, save_tiny, s
 
 from stellarscale.catalog.reader import open_stored, read_columns
 from stellarscale.config import AcfJob
-from stellarscale.engine import image_tasks
+from stellarscale.engine import gpu, image_tasks
+from stellarscale.engine.image_scoring import held_out_file
 from stellarscale.engine.image_training_tasks import NetworkSpec
 from stellarscale.errors import ModelError, RunError, SchemaError
 from stellarscale.kernels.stats import ONE_SIGMA
@@ -25,9 +26,10 @@ from stellarscale.models.image_errors import read_errors
 from stellarscale.models.image_predict import ImagePredictor
 from stellarscale.models.image_store import load_image_model
 from stellarscale.products import image_held_out, image_prediction
-from stellarscale.products.image_held_out import errors_file, held_out_file
+from stellarscale.products.image_held_out import errors_file
 from stellarscale.products.image_models import TrainedNetwork
 from stellarscale.products.image_prediction import calibrate_image_errors, predict_images
+from stellarscale.products.reporting import step_row
 from stellarscale.products.steps import session
 from stellarscale.settings.image_network import ImageNetwork, ImagePrediction
 
@@ -59,7 +61,7 @@ def job_of(out: Path, **changes) -> AcfJob:
 @pytest.fixture(autouse=True)
 def _one_core(monkeypatch):
     """Passes of one thread: networks this small gain nothing from more, and other tests want the cores."""
-    monkeypatch.setattr(image_tasks, "cores", lambda: 1)
+    monkeypatch.setattr(gpu, "cores", lambda: 1)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +114,10 @@ def test_held_out_stars_calibrate_errors_and_are_kept(on, run, tmp_path):
     steps: list = []
     summary = calibrate_image_errors(on, job, networks, training, tmp_path, steps)
     assert steps == [summary]
+    row = step_row(summary)
+    assert (row.rows_out, row.partitions) == (2 * 450, 2)
+    assert row.seconds > 0
+    assert row.peak_memory_mb > 0
     assert summary["rows_in"] == summary["written"] == 2 * 450
     assert summary["calibrated"]["teff"] == 150
     assert summary["calibrated"]["logg"] < 150, "stars without the label do not count"

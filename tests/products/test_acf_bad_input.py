@@ -1,0 +1,342 @@
+"""Input that the product acf cannot use: a clear error before the long steps, or flagged stars with their counts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from reference.command_line import refused
+from reference.mock_acf import acf_job, acf_mock, column, finished_run, one_core, steps_of
+
+from stellarscale.errors import ConfigError, InputError, ModelError, SchemaError, StellarscaleError
+from stellarscale.flags import Flag
+from stellarscale.products import acf
+
+ON = "threads:2"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_core():
+    with one_core():
+        yield
+
+
+@pytest.fixture(scope="module")
+def run():
+    return finished_run()
+
+
+def refused_plan(error: type[StellarscaleError], job) -> str:
+    with pytest.raises(error) as told:
+        acf.plan(job)
+    assert not Path(job.out).exists(), "nothing is done before"
+    return str(told.value)
+
+
+# ---- before any work: networks of another run
+
+
+@pytest.mark.parametrize(
+    ("setting", "parts"),
+    [
+        ("stamps.size_px=32", ("size_px 32", "size_px 24")),
+        ("stamps.bands=[g, r, i]", ("bands ('g', 'r', 'i')", "'u'")),
+        ("stamps.softening={u: 5, v: 5, g: 5, r: 5, i: 5, z: 7}", ("softening", "7.0")),
+        ("stamps.zero_point=20", ("zero_point 20", "zero_point 25")),
+        ("stamps.reddening=null", ("dereddened False", "dereddened True")),
+        ("labels.labels.teff.unit=1000 K", ("teff", "1000 K")),
+        ("labels.labels={teff: {column: galah_teff, unit: K}}", ("logg", "teff")),
+        ("network.head.hidden=[32, 8]", ("another shape", "head")),
+        ("network.backbone.mlp_ratio=4", ("another shape", "backbone")),
+        ("network.parallax=false", ("another shape", "parallax True", "parallax False")),
+        ("network.joint=false", ("teff.safetensors",)),
+        ("pretrained=nowhere", ("joint.safetensors", "nowhere")),
+    ],
+)
+def test_networks_that_do_not_fit_the_job_are_refused(run, tmp_path, setting, parts):
+    told = refused_plan(ModelError, acf_job(tmp_path / "run", *run.given, setting))
+    for part in parts:
+        assert part in told
+
+
+def cut_short(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def one_bit_less(data: bytes) -> bytes:
+    return data[:-1]
+
+
+@pytest.mark.parametrize("damage", [cut_short, one_bit_less, lambda data: b"", lambda data: b"\x80\x04\x95pickle" * 50])
+def test_a_damaged_network_is_refused(run, tmp_path, damage: Callable[[bytes], bytes]):
+    models = tmp_path / "models"
+    shutil.copytree(run.out / "models", models, ignore=shutil.ignore_patterns(".stellarscale"))
+    path = models / "joint.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    told = refused_plan(ModelError, acf_job(tmp_path / "run", *run.given, f"pretrained={models}"))
+    assert str(path) in told
+
+
+# ---- before any work: files, packages, settings
+
+
+def test_cut_outs_that_are_not_there_are_told_before_any_work(tmp_path):
+    job = acf_job(
+        tmp_path / "run", f"stamps.files={tmp_path}/cutouts/{{shard}}/{{object_id}}/{{image_id}}-{{ccd}}.fits"
+    )
+    told = refused_plan(InputError, job)
+    for part in ("cut-outs", "stamps.files", str(tmp_path / "cutouts"), "stellarscale cutouts"):
+        assert part in told
+    (tmp_path / "cutouts").mkdir()
+    assert "empty" in refused_plan(InputError, job)
+    (tmp_path / "cutouts" / "000").mkdir()
+    acf.plan(job)
+
+
+def test_the_command_line_says_so_in_one_paragraph(tmp_path):
+    told = refused(
+        "run", "acf_mock", "--dry-run", "--set", f"data={acf_mock().folder}", "--set", f"out={tmp_path}/run",
+        "--set", f"stamps.files={tmp_path}/no/{{object_id}}",
+    )  # fmt: skip
+    assert str(tmp_path / "no") in told
+
+
+def test_torch_is_asked_for_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("stellarscale.models.network.importlib.util.find_spec", lambda name: None)
+    told = refused_plan(ModelError, acf_job(tmp_path / "run"))
+    for part in ("torch", "not installed", "stellarscale[images]"):
+        assert part in told
+
+
+@pytest.mark.parametrize(
+    ("setting", "error", "part"),
+    [
+        ("catalogs.galah.files=[nowhere/*.fits]", InputError, "catalogs.galah"),
+        ("truth.file=nowhere.parquet", InputError, "nowhere.parquet"),
+        ("labels.cuts=[{name: flags, columns: [galah_snr], above: 30}]", ConfigError, "flags"),
+        ("network.backbone.depths=[1, 1, 1, 1, 1, 1]", ConfigError, "depths"),
+        ("catalogs.gaia.columns=[parallax, paralax_error]", ConfigError, "paralax_error"),
+    ],
+)
+def test_what_can_be_seen_before_is_told_before(tmp_path, setting, error, part):
+    if "depths" in setting:
+        with pytest.raises(error, match=part):
+            acf_job(tmp_path / "run", setting)
+        return
+    assert part in refused_plan(error, acf_job(tmp_path / "run", setting))
+
+
+# ---- after the match, before stamps and networks
+
+
+@pytest.mark.parametrize(
+    ("setting", "error", "parts"),
+    [
+        ("selection={cuts: [{name: b, columns: [glatt], min: 10}]}", SchemaError, ("glatt", "did you mean 'glat'")),
+        ("selection={strata: {by: {g_mag-y_mag: [1]}}}", SchemaError, ("y_mag", "strata")),
+        ("selection={strata: {by: {g_mag: [12, 11]}}}", ConfigError, ("strata",)),
+        ("labels.cuts=[{name: snr, columns: [galah_sn], min: 10}]", SchemaError, ("galah_sn", "galah_snr")),
+        ("labels.labels.teff.column=galah_tef", SchemaError, ("galah_tef",)),
+        ("labels.labels.teff.error=galah_e_teff", SchemaError, ("galah_e_teff",)),
+        ("stamps.reddening.column=ebmv", SchemaError, ("ebmv",)),
+        ("stamps.object_id=id", SchemaError, ("id",)),
+        ("parallax=gaia_plx", SchemaError, ("gaia_plx",)),
+        ("output.columns={object_id: object_id, l: glon}", InputError, ("position", "ra, dec")),
+        ("output.columns={ra: ra, dec: dec, mass: mass}", SchemaError, ("mass",)),
+        ("output.columns={ra: ra, dec: dec, teff: gaia_parallax}", SchemaError, ("teff",)),
+        ("errors.noise=[g_mag_error]", SchemaError, ("g_mag_error",)),
+        ("magnitude=gmag", SchemaError, ("gmag",)),
+        ("stamps.columns.band=filter", SchemaError, ("filter", "detections")),
+        ("stamps.use=[{name: c, columns: [clipped], equals: 1}]", SchemaError, ("clipped",)),
+        ("stamps.image_columns.zero_point=zp", SchemaError, ("zp", "images")),
+    ],
+)
+def test_columns_that_there_are_not_are_told_before_stamps_are_made(run, tmp_path, setting, error, parts):
+    extra = ("truth=null", "evaluation.external=[]", "selection.relaxed=[]", "selection.quality=high")
+    settings = [each for each in extra if not (setting.startswith("selection") and each.startswith("selection"))]
+    with pytest.raises(error) as told:
+        acf.run(acf_job(tmp_path / "run", run.store, *settings, setting), cluster=ON)
+    for part in parts:
+        assert part in str(told.value)
+    assert not list((tmp_path / "run").rglob("stamps*"))
+
+
+def test_a_path_that_names_something_else_is_told_before_stamps_are_made(run, tmp_path):
+    files = f"{acf_mock().folder}/cutouts/{{star}}.fits"
+    with pytest.raises(ConfigError, match="star"):
+        acf.run(acf_job(tmp_path / "run", run.store, f"stamps.files={files}"), cluster=ON)
+    assert not list((tmp_path / "run").rglob("Npix*stamp*"))
+
+
+def test_files_that_are_named_otherwise_are_told_before_the_training(run, tmp_path):
+    files = f"{acf_mock().folder}/cutouts/{{object_id}}-{{image_id}}-{{ccd}}.fits"
+    with pytest.raises(InputError, match="no star has a stamp") as told:
+        acf.run(acf_job(tmp_path / "run", run.store, f"stamps.files={files}"), cluster=ON)
+    for part in ("no file: ", files, "stamps of labelled stars"):
+        assert part in str(told.value)
+    assert not (tmp_path / "run" / "models").exists()
+
+
+def test_a_band_that_no_detection_has_is_told_before_the_training(run, tmp_path, caplog):
+    bands = "{u: 5, v: 5, g: 5, r: 5, i: 5, z: 5, y: 5}"
+    job = acf_job(
+        tmp_path / "run", run.store, "stamps.bands=[u, v, g, r, i, z, y]", f"stamps.softening={bands}",
+        f"stamps.extinction={bands}",
+    )  # fmt: skip
+    with pytest.raises(StellarscaleError, match="too few stars") as told:
+        acf.run(job, cluster=ON)
+    assert "incomplete bands" in str(told.value)
+    assert "has a detection in the band y" in caplog.text
+
+
+def test_labels_of_another_sky_are_told(run, tmp_path):
+    mock = acf_mock()
+    path = tmp_path / "galah.fits"
+    shutil.copy(mock.files("galah_dr3")[0], path)
+    with fits.open(path, mode="update") as hdus:
+        names = {name.lower(): name for name in hdus[1].columns.names}
+        dec = hdus[1].data[names["dec_dr2" if "dec_dr2" in names else "dec"]]
+        dec[:] = np.where(dec > 0, dec - 45, dec + 45)
+    catalogs = {name: {"path": str(run.out / "catalogs" / name)} for name in run.job.used_catalogs if name != "galah"}
+    catalogs["galah"] = {**run.job.catalogs["galah"].model_dump(mode="json"), "files": [str(path)]}
+    job = acf_job(tmp_path / "run", f"catalogs={json.dumps(catalogs)}", "truth=null")
+    with pytest.raises(InputError, match="no star has a partner in the label catalogue") as told:
+        acf.run(job, cluster=ON)
+    assert "different parts of the sky" in str(told.value)
+
+
+# ---- flagged stars, counted in the reports
+
+
+@pytest.fixture(scope="module")
+def damaged(run, tmp_path_factory):
+    """A run by given networks on files of which some are damaged, each star in another way."""
+    root = tmp_path_factory.mktemp("damaged")
+    mock, data = acf_mock(), root / "data"
+    shutil.copytree(mock.folder, data, copy_function=lambda source, target: Path(target).symlink_to(source))
+    stars = victims(run, 7)
+    detections = pd.read_csv(mock.files("skymapper_dr4_photometry")[0], dtype=str, keep_default_na=False)
+    exposures = pd.read_csv(mock.files("skymapper_dr4_images")[0], dtype=str, keep_default_na=False)
+    gone = (detections["object_id"] == str(stars["no band"])) & (detections["filter"] == "v")
+    write_csv(detections[~gone], data / "smss" / "dr4_photometry.csv.gz")
+    of_star = detections[(detections["object_id"] == str(stars["no zero-point"])) & (detections["filter"] == "i")]
+    exposures.loc[exposures["image_id"].isin(of_star["image_id"]), "zpapprox"] = ""
+    write_csv(exposures, data / "smss" / "dr4_images.csv")
+    for name, change in DAMAGE.items():
+        for path in files_of(data, detections, stars[name], "i"):
+            damage_file(path, change)
+    job = acf_job(
+        root / "run", f"pretrained={run.out / 'models'}", "comparisons=null", "evaluation.external=[]", data=data
+    )
+    done = acf.run(job, cluster=ON)
+    names = ["object_id", "teff", "teff_err", "quality_flags"]
+    table = {row["object_id"]: row for row in column(root / "run" / "catalog", *names).to_pylist()}
+    return root / "run", done, {name: table[star] for name, star in stars.items()}
+
+
+def victims(run, n: int) -> dict[str, int]:
+    """Unflagged stars that are far from each other: damage to an exposure of one leaves the others whole."""
+    rows = column(run.out / "catalog", "object_id", "quality_flags", "sample_quality").to_pylist()
+    good = [row["object_id"] for row in rows if not row["quality_flags"] and row["sample_quality"] == "high"]
+    chosen = [good[place] for place in np.linspace(0, len(good) - 1, n).astype(int)]
+    return dict(zip(("no band", *DAMAGE), chosen, strict=True))
+
+
+def elsewhere(hdu) -> None:
+    hdu.header["CRVAL2"] -= 1.0
+
+
+def all_nan(hdu) -> None:
+    hdu.data[:] = np.nan
+
+
+def no_zero_point(hdu) -> None:
+    hdu.header.remove("ZPAPPROX", ignore_missing=True)
+
+
+def saturated(hdu) -> None:
+    middle = hdu.data.shape[0] // 2
+    hdu.data[middle - 1 : middle + 2, middle - 1 : middle + 2] = 65000.0
+
+
+def smaller(hdu) -> None:
+    hdu.data = hdu.data[20:36, 20:36]
+    hdu.header["CRPIX1"] -= 20
+    hdu.header["CRPIX2"] -= 20
+
+
+DAMAGE = {
+    "no zero-point": no_zero_point,
+    "elsewhere": elsewhere,
+    "all NaN": all_nan,
+    "saturated": saturated,
+    "smaller": smaller,
+    "truncated": None,
+}
+
+
+def damage_file(path: Path, change: Callable | None) -> None:
+    with fits.open(path) as hdus:
+        hdu = fits.PrimaryHDU(hdus[0].data.copy(), hdus[0].header)
+    path.unlink()  # a link to the file of the mock
+    if change is None:
+        path.write_bytes(b"SIMPLE  =                    T" + b" " * 2000)
+        return
+    change(hdu)
+    hdu.writeto(path)
+
+
+def files_of(data: Path, detections: pd.DataFrame, star: int, band: str) -> Iterable[Path]:
+    chosen = detections[(detections["object_id"] == str(star)) & (detections["filter"] == band)]
+    for row in chosen.itertuples():
+        path = data / "cutouts" / f"{star % 1000:03d}" / str(star) / f"{row.image_id}-{row.ccd}.fits"
+        if path.exists():
+            yield path
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    path.unlink()
+    frame.to_csv(path, index=False)
+
+
+@pytest.mark.parametrize("name", ["no band", "no zero-point", "elsewhere", "all NaN", "truncated"])
+def test_a_star_without_a_band_has_no_parameters_and_a_flag(damaged, name):
+    row = damaged[2][name]
+    assert row["quality_flags"] & Flag.INCOMPLETE_BANDS
+    assert (row["teff"], row["teff_err"]) == (None, None)
+
+
+def test_a_small_stamp_has_missing_pixels(damaged):
+    row = damaged[2]["smaller"]
+    assert row["quality_flags"] & Flag.MISSING_PIXELS
+    assert row["quality_flags"] & Flag.INCOMPLETE_BANDS, "more than a tenth of the band is not covered"
+    assert row["teff"] is None
+
+
+def test_a_saturated_star_keeps_its_parameters_and_has_a_flag(damaged):
+    row = damaged[2]["saturated"]
+    assert row["quality_flags"] & Flag.SATURATED
+    assert row["teff"] is not None
+
+
+def test_every_damage_is_counted_in_the_reports(run, damaged):
+    out, done, _ = damaged
+    steps, report = steps_of(out), json.loads((out / "report.json").read_text())
+    assert done["written"] == steps["predict"]["rows_in"] == run.done["written"]
+    unused = steps["stamps"]["unused"]
+    before = run.steps["stamps"]["unused"]
+    for reason in ("no zero-point", "does not cover the star", "unreadable file"):
+        assert unused[reason] > before.get(reason, 0), reason
+    flags = column(out / "catalog", "quality_flags")["quality_flags"].to_numpy()
+    counted = report["flag_counts"]
+    for flag in (Flag.INCOMPLETE_BANDS, Flag.MISSING_PIXELS, Flag.SATURATED):
+        assert counted[flag.name] == ((flags & int(flag)) != 0).sum() > 0
+    page = (out / "report.html").read_text()
+    for reason in ("no zero-point", "does not cover the star", "unreadable file"):
+        assert reason in page, "detections that are in no stamp are told by reason"
