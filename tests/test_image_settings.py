@@ -223,3 +223,6 @@ def test_columns_of_the_output_are_found_by_their_source():
     assert made.column_of("u_mag") is None
     assert made.errors_by == ("g_mag", "g_mag")
     assert job("magnitude=null", "errors.magnitude=null").errors_by == (None, "")
+    assert job("errors.magnitude=null", "magnitude=g_mag").errors_by == ("g_mag", "g_mag")
+    assert job("errors.magnitude=r_mag", "output.columns.r=r_mag").errors_by == ("r", "r_mag")
+    assert job("errors.magnitude=r_mag").errors_by == (None, "")  # not the other magnitude under its name

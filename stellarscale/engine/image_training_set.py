@@ -48,7 +48,8 @@ def build_training_set(task: TrainingSetTask) -> Record:
     -------
     dict
         ``rows_in``, ``rows_out``, ``rejected`` by reason, ``n_train``, ``n_validation``, ``n_test``, training stars
-        of each label, ``stamps`` (their format) and ``digest``, the SHA-256 of stamps and table.
+        of each label, ``stamps`` (their format) and ``digest``, the SHA-256 of all that networks learn from; columns
+        that are carried along do not count, so that another comparison trains nothing again.
 
     Raises
     ------
@@ -153,7 +154,7 @@ def _write(
     chosen: list[tuple[Pixel, NDArray[np.bool_]]],
     stars: pa.Table,
 ) -> str:
-    """Both files; the table comes last. Returns their common SHA-256."""
+    """Both files; the table comes last. Returns the SHA-256 of stamps, ids, labels, parallaxes and split."""
     digest = hashlib.sha256()
     with atomic_write(task.out / STAMPS_FILE) as temporary, open(temporary, "wb") as file:
         header = {"descr": np.dtype(layout.dtype).newbyteorder("<").str, "fortran_order": False}
@@ -161,8 +162,9 @@ def _write(
         written = sum(_write_pixel(task, catalog, part, file, digest) for part in chosen)
         if written != stars.num_rows:
             raise RowCountError("stamps were lost", where=task.source, seen=written, needed=stars.num_rows)
-    _, checksum = write_table(task.out / TABLE_FILE, stars)
-    digest.update(checksum.encode())
+    write_table(task.out / TABLE_FILE, stars)
+    digest.update(stars["object_id"].to_numpy().tobytes())
+    digest.update(_columns(stars, (*task.labels, PARALLAX, PARALLAX_ERROR, SPLIT)).tobytes())
     return digest.hexdigest()
 
 

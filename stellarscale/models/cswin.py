@@ -11,8 +11,6 @@ from torch.nn import functional
 from stellarscale.errors import ConfigError
 from stellarscale.settings.image_network import Backbone
 
-_WEIGHT_DEVIATION = 0.02
-
 
 class StripeAttention(nn.Module):
     """Self-attention of the tokens inside each stripe, and of the stripe's values with their neighbours there.
@@ -160,12 +158,19 @@ def resolutions(backbone: Backbone, size_px: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def initialise(module: nn.Module, generator: torch.Generator) -> None:
+def initialise(module: nn.Module, generator: torch.Generator, dense_std: float | None = 0.02) -> None:
     """Draw the weights of a module from truncated normal distributions (paper III, section 3.4).
 
-    The generator alone decides, not the state that all threads share. The deviation is 0.02 in dense layers, as is
-    usual for transformers. Convolutions have that of torch's own choice, 1/sqrt(3 inputs): the depthwise ones have
-    nine inputs and would hardly be felt otherwise.
+    The generator alone decides, not the state that all threads share.
+
+    Parameters
+    ----------
+    module : Module
+    generator : Generator
+    dense_std : float or None
+        Deviation in dense layers; 0.02 is usual for transformers. Convolutions have that of torch's own choice,
+        1/sqrt(3 inputs): the depthwise ones have nine inputs and would hardly be felt otherwise. None: 1/sqrt(inputs)
+        in all layers.
     """
     for part in module.modules():
         if isinstance(part, nn.LayerNorm):
@@ -173,7 +178,10 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
             nn.init.zeros_(part.bias)
         elif isinstance(part, nn.Linear | nn.Conv2d):
             inputs = part.weight[0].numel()
-            std = _WEIGHT_DEVIATION if isinstance(part, nn.Linear) else (3.0 * inputs) ** -0.5
+            if dense_std is None:
+                std = inputs**-0.5
+            else:
+                std = dense_std if isinstance(part, nn.Linear) else (3.0 * inputs) ** -0.5
             nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)

@@ -143,7 +143,7 @@ def build_network(network: ImageNetwork, *, n_bands: int, size_px: int, n_output
         If stamps of this size cannot pass the stages.
     """
     result = empty_network(network, n_bands=n_bands, size_px=size_px, n_outputs=n_outputs).to_empty(device="cpu")
-    initialise(result, torch.Generator().manual_seed(seed))
+    initialise(result, torch.Generator().manual_seed(seed), network.backbone.initial_std)
     return result
 
 

@@ -152,8 +152,7 @@ class Batch:
 class BatchMaker:
     """Makes the batches of a training, each the same whatever was made before and however it is shared.
 
-    ``share`` is (number of this process, processes); ``dropout`` the widths of the head's layers and their rate;
-    ``importance`` the weight of each label's loss, all 1 if empty.
+    ``share`` is (number of this process, processes); ``dropout`` the widths of the head's layers and their rate.
     """
 
     standard: StandardStars
@@ -162,14 +161,13 @@ class BatchMaker:
     augment: bool
     dropout: tuple[tuple[int, ...], float]
     share: tuple[int, int] = (0, 1)
-    importance: tuple[float, ...] = ()
 
     def batch(self, rows: NDArray[np.int64], *, epoch: int, step: int) -> Batch:
         """This process's share of a batch of the training; a process that gets no star has one of weight 0."""
         place = np.arange(len(rows))[self.share[0] :: self.share[1]]
         idle = not len(place)
         place = np.zeros(1, dtype=np.int64) if idle else place
-        known = np.isfinite(self.standard.targets[rows]) * np.array(self.importance or 1.0)
+        known = np.isfinite(self.standard.targets[rows])
         mine = rows[place]
         weights = known[place] * (0.0 if idle else 1.0 / known.sum())
         return Batch(

@@ -103,8 +103,7 @@ class Trainer:
         )
         dropout = (self.network.widths, network.head.dropout)
         share = (rank.index, rank.count)
-        importance = tuple(training.importance.get(name, 1.0) for name in standard.stars.names)
-        self._maker = BatchMaker(standard, stamps, seed, training.augment, dropout, share, importance)
+        self._maker = BatchMaker(standard, stamps, seed, training.augment, dropout, share)
         self._best: dict[str, Tensor] = {}
 
     @property

@@ -10,14 +10,14 @@ import numpy as np
 from stellarscale.catalog.reader import open_stored, read_columns
 from stellarscale.errors import InputError, SchemaError
 from stellarscale.partition.features import floats
-from stellarscale.partition.image_predict import PredictStampsConfig, output_schema
+from stellarscale.partition.image_predict import output_schema
 from stellarscale.partition.select import selected_schema
 from stellarscale.partition.stamp_config import StampConfig
 from stellarscale.partition.stamp_config import output_schema as stamps_schema
 from stellarscale.products.featured import output_properties
 from stellarscale.products.image_models import carried_columns
+from stellarscale.products.image_prediction import prediction_config
 from stellarscale.products.steps import Summary
-from stellarscale.schema import load_product
 from stellarscale.settings.acf import AcfJob
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def check_columns(job: AcfJob, matched: Path) -> None:
     output_properties(stored.properties, job.output.name, job.output.columns)
     config = StampConfig(job.stamps, stored.properties.ra, stored.properties.dec)
     schema = stamps_schema(selected_schema(stored.schema, job.selection), config)
-    output_schema(schema, _prediction(job))
+    output_schema(schema, prediction_config(job, {}))  # errors are not there yet, and make no columns
     if job.pretrained is None:
         _check_there(set(carried_columns(job, schema.names)), set(schema.names), where="errors, comparisons")
 
@@ -94,18 +94,6 @@ def check_used(job: AcfJob, stamps: Path, step: Summary) -> None:
     for band in job.stamps.bands:
         if not np.nansum(floats(counts, f"n_detections_{band}")):
             log.warning("%s: none of %d stars has a detection in the band %s", step["name"], step["written"], band)
-
-
-def _prediction(job: AcfJob) -> PredictStampsConfig:
-    """As the prediction will have it, but for errors, which are not there yet."""
-    return PredictStampsConfig(
-        labels=tuple(job.labels.labels),
-        columns=job.output.columns,
-        parallax=job.parallax,
-        parallax_error=job.parallax_error,
-        limits=job.limits,
-        product=load_product(job.product),
-    )
 
 
 def _check_there(named: set[str], there: set[str], *, where: str) -> None:

@@ -57,15 +57,11 @@ def curves_of(networks: Sequence[TrainedNetwork], models: Path) -> ExtraSection 
     for network in networks:
         if not network.curve:
             continue
-        training, validation = (
-            np.array([np.nan if (loss := epoch.get(name)) is None else loss for epoch in network.curve], dtype=float)
-            for name in ("loss", "validation_loss")
-        )
         path = models / f"{network.name}_early_look.json"
         if path.is_file():
             looks[network.name] = json.loads(path.read_text())
         look = looks.get(network.name, {}).get("epoch", 0)
-        curves.append(TrainingCurve(network.name, training, validation, look=look))
+        curves.append(TrainingCurve.of(network.name, network.curve, look))
     return training_section(curves, looks)
 
 

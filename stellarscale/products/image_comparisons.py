@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stellarscale.catalog.atomic import write_text
+from stellarscale.catalog.atomic import sweep, write_text
 from stellarscale.config import digest_of
 from stellarscale.engine.client import share_of_cores
 from stellarscale.engine.gpu import gpu_resources, share_of_machine
@@ -31,6 +31,7 @@ from stellarscale.engine.ledger import Ledger, fingerprint, open_ledger, write_j
 from stellarscale.engine.stage import StageError, run_stage
 from stellarscale.errors import ConfigError, StellarscaleError
 from stellarscale.models.store import digest
+from stellarscale.products.image_held_out import settled_prediction
 from stellarscale.products.steps import Session, Summary
 from stellarscale.report.tables_images import groups_in, table_rows
 from stellarscale.settings.acf import AcfJob
@@ -82,6 +83,7 @@ def compare_methods(
     fits = {fit.key: fit for fit in _fits(job)}
     ledger = _ledger(on, job, training_folder, models, out, networks)
     before = ledger.finished
+    sweep(ledger.out)
     task = CompareImagesTask(
         training=training_folder,
         models=models,
@@ -192,7 +194,8 @@ def _run_features(
     main = {_main(job, label) for label in job.labels.labels}
     files = {name: _file(task.models, name) for name in networks if name in main}
     items = {name: (path, digest(path)) for name, path in files.items()}
-    work = FeatureTask(task.training, task.out, job.prediction, share_of_machine(on.client))
+    prediction = settled_prediction(job, task.models)
+    work = FeatureTask(task.training, task.out, prediction, share_of_machine(on.client))
     try:
         run_stage(
             on.client,

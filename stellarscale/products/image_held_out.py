@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from stellarscale.catalog.atomic import atomic_write
+from stellarscale.catalog.atomic import atomic_write, sweep
 from stellarscale.catalog.writer import write_table
 from stellarscale.config import Errors, digest_of
 from stellarscale.engine.gpu import gpu_resources, share_of_machine
@@ -81,6 +82,7 @@ def calibrate_image_errors(
     if ledger.finished and all(held_out_file(folder, model.name).is_file() for model in models):
         steps.append({**ledger.finished, "resumed": True})
         return steps[-1]
+    sweep(ledger.out)
     networks = {model.name: networks_of(on, [model], job.prediction) for model in models}
     precision = _settled_precision(on, job, HeldOutTask(training_folder, ledger.out, networks), ledger, folder)
     chosen = job.prediction.model_copy(update={"precision": precision["precision"]})
@@ -112,6 +114,14 @@ def networks_of(on: Session, models: Sequence[TrainedNetwork], settings: ImagePr
     """Networks as the tasks of this session take them."""
     files = tuple((Path(model.path), model.digest) for model in models)
     return Networks(files, settings, share_of_machine(on.client))
+
+
+def settled_prediction(job: AcfJob, folder: Path) -> ImagePrediction:
+    """The settings of the prediction, with the precision that was settled on where the networks were calibrated."""
+    path = folder / PRECISION_FILE
+    if job.prediction.precision != "auto" or not path.is_file():
+        return job.prediction
+    return job.prediction.model_copy(update={"precision": json.loads(path.read_text())["precision"]})
 
 
 def _errors_of(job: AcfJob) -> Errors:

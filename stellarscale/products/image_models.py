@@ -239,6 +239,8 @@ def stored_networks(job: AcfJob, out: Path) -> list[TrainedNetwork]:
 def given_networks(job: AcfJob) -> list[TrainedNetwork]:
     """Networks that another run has trained, checked against the job and used as they are.
 
+    Those without parallax that are there for the comparison are not asked for: only their own run compares them.
+
     Raises
     ------
     ModelError
@@ -248,7 +250,7 @@ def given_networks(job: AcfJob) -> list[TrainedNetwork]:
     assert job.pretrained is not None, "called for a job that names a directory"
     folder = Path(job.pretrained).absolute()
     specs = network_specs(tuple(job.labels.labels), job.network, job.training)
-    return [_given(job, folder, spec) for spec in specs]
+    return [_given(job, folder, spec) for spec in specs if spec.network.parallax == job.network.parallax]
 
 
 def _given(job: AcfJob, folder: Path, spec: NetworkSpec) -> TrainedNetwork:

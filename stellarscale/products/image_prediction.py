@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,16 +18,15 @@ from stellarscale.models.store import digest
 from stellarscale.partition.image_predict import PredictStampsConfig
 from stellarscale.products.featured import output_properties
 from stellarscale.products.image_held_out import (
-    PRECISION_FILE,
     calibrate_image_errors,
     errors_file,
     networks_of,
+    settled_prediction,
 )
 from stellarscale.products.image_models import TrainedNetwork
 from stellarscale.products.steps import Mapped, Session, Summary, map_catalog
 from stellarscale.schema import load_product
 from stellarscale.settings.acf import AcfJob
-from stellarscale.settings.image_network import ImagePrediction
 
 __all__ = ["calibrate_image_errors", "predict_images"]
 
@@ -50,7 +48,7 @@ def predict_images(
     mine = [model for model in models if model.parallax == job.network.parallax]
     stored, target = open_stored(stamps_catalog), out / job.output.name
     folder = mine[0].path.parent
-    settings, errors = _prediction_of(job, folder), _errors_beside(job, folder)
+    settings, errors = settled_prediction(job, folder), _errors_beside(job, folder)
     config = prediction_config(job, {label: found for label, (found, _) in errors.items()})
     task = PredictImagesTask(stamps_catalog, target, config, networks_of(on, mine, settings))
     schema = check_images(task)
@@ -90,14 +88,6 @@ def prediction_config(job: AcfJob, errors: Mapping[str, CalibratedErrors]) -> Pr
         product=load_product(job.product),
         errors=errors,
     )
-
-
-def _prediction_of(job: AcfJob, folder: Path) -> ImagePrediction:
-    """The settings of the prediction, with the precision that was settled on where the networks were calibrated."""
-    path = folder / PRECISION_FILE
-    if job.prediction.precision != "auto" or not path.is_file():
-        return job.prediction
-    return job.prediction.model_copy(update={"precision": json.loads(path.read_text())["precision"]})
 
 
 def _errors_beside(job: AcfJob, folder: Path) -> Mapping[str, tuple[CalibratedErrors, str]]:

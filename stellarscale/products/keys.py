@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -73,7 +73,7 @@ def _inner(annotation: Any) -> tuple[type[Frozen] | None, str]:
     """The class of a section, and how its place is written: plain, by name or in a list."""
     if isinstance(annotation, type) and issubclass(annotation, Frozen):
         return annotation, ""
-    marks = {dict: ".<name>", tuple: "[]", Union: "", types.UnionType: ""}
+    marks = {dict: ".<name>", tuple: "[]", Union: "", types.UnionType: "", Annotated: ""}
     origin = get_origin(annotation)
     if origin not in marks:
         return None, ""
@@ -87,6 +87,8 @@ def _inner(annotation: Any) -> tuple[type[Frozen] | None, str]:
 def _kind(annotation: Any) -> str:
     """A type in a user's words."""
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(arguments[0])
     if origin is Literal:
         return " | ".join(str(argument) for argument in arguments)
     if origin in (Union, types.UnionType):

@@ -35,6 +35,7 @@ from stellarscale.report.tables_images import (
 )
 
 STARS_PER_FIGURE = 6
+_COLOURS = "the colours of the metallicity hold the inner 98 % of the bins, and none below −2 has its own"
 
 
 def comparison_section(records: Sequence[Mapping[str, Any]]) -> ExtraSection | None:
@@ -179,11 +180,11 @@ def map_section(
         return None
     figures = []
     if {"teff", "logg"} <= set(stars):
-        caption = "Bins of 25 K and 0.04 dex; the colours of the metallicity end at −2."
+        caption = f"Bins of 25 K and 0.04 dex; {_COLOURS}."
         drawn = plot_kiel_bins(stars["teff"], stars["logg"], stars["fe_h"])
         figures.append((drawn, "Kiel diagram: density and median metallicity", caption))
     radius, height = galactocentric(l_deg, b_deg, parallax_mas)
-    caption = "Bins of 0.2 × 0.15 kpc; distances are 1 / parallax, ⊙ the Sun; the colours of the metallicity end at −2."
+    caption = f"Bins of 0.2 × 0.15 kpc; distances are 1 / parallax, ⊙ the Sun; {_COLOURS}."
     figures.append((plot_galaxy(radius, height, stars["fe_h"]), "Median metallicity by R and z", caption))
     known = int((np.isfinite(radius) & np.isfinite(stars["fe_h"])).sum())
     return ExtraSection("image_maps", "Maps of the catalogue", "", tuple(figures), {"stars": known})

@@ -76,7 +76,7 @@ def render(content: ReportContent) -> str:
         ("errors", "Claimed errors", sections.errors(content, dpi)),
         ("external", "Other catalogues", sections.externals(content, dpi)),
         ("clusters", "Star clusters", sections.clusters(content, dpi)),
-        ("metallicity", "Metallicities by class", sections.metallicity(content, dpi)),
+        ("metallicity", sections.metallicity_title(content), sections.metallicity(content, dpi)),
         ("samples", "Training and test stars", sections.samples(content, dpi)),
         *((extra.key, escape(extra.title), sections.extra(extra, dpi)) for extra in content.extras),
         ("importances", "Importances", _importances(content, dpi)),
@@ -167,7 +167,9 @@ def _importances(content: ReportContent, dpi: int) -> str:
 
 
 def _stars(content: ReportContent, dpi: int) -> str:
-    if content.stars is None or content.stars.num_rows == 0:
+    if content.stars is None:
+        return ""
+    if content.stars.num_rows == 0:
         return nothing("No stars to draw.")
     figures = star_figures(
         content.stars,

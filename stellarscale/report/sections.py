@@ -112,6 +112,12 @@ def clusters(content: ReportContent, dpi: int) -> str:
     return "\n".join(html)
 
 
+def metallicity_title(content: ReportContent) -> str:
+    """Title of :func:`metallicity`: a product without classes has the line of all stars alone."""
+    found = content.metallicity
+    return "Metallicities by class" if found is not None and len(found.names) > 1 else "Metallicities"
+
+
 def metallicity(content: ReportContent, dpi: int) -> str:
     """Histograms by class and the shares of metal-poor stars (paper I, Fig. 12); empty if none."""
     found = content.metallicity
@@ -120,7 +126,7 @@ def metallicity(content: ReportContent, dpi: int) -> str:
     drawn = plot_class_histograms(found.edges, found.counts, found.names, found.label, found.unit)
     stars = int(found.total[0])
     caption = f"All {several(stars, 'star')} of the catalogue with a value; right: the same, logarithmic."
-    return picture(drawn, "Histograms by class", caption, dpi) + class_table(found)
+    return picture(drawn, metallicity_title(content), caption, dpi) + class_table(found)
 
 
 def samples(content: ReportContent, dpi: int) -> str:

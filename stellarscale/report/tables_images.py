@@ -65,12 +65,17 @@ def table_rows(records: Sequence[Record], group: str) -> list[dict[str, Any]]:
 
 
 def comparison_rows(records: Sequence[Record], group: str, figure: str = "sigma") -> str:
-    """Table like the paper's: a row per method, for each label a figure with and without parallax, the least bold."""
+    """Table like the paper's: a row per method, for each label a figure with and without parallax.
+
+    The one nearest to zero is bold.
+    """
     labels = list(dict.fromkeys(record["label"] for record in records))
     rows = table_rows(records, group)
     columns = [(label, ending) for label in labels for ending in ("with", "without")]
     least = {
-        column: min((value for row in rows if (value := _value(row, column, figure)) is not None), default=None)
+        column: min(
+            (value for row in rows if (value := _value(row, column, figure)) is not None), key=abs, default=None
+        )
         for column in columns
     }
     head = ["Method_features<"]
@@ -80,7 +85,8 @@ def comparison_rows(records: Sequence[Record], group: str, figure: str = "sigma"
     ]
     stars = [row.get(f"{label}_n_{ending}") for row in rows for label, ending in columns]
     number = {value for value in stars if value is not None}
-    caption = f"{_told(figure)} of network or method − label for {_range(number)} held-out stars; the least in bold."
+    best = "nearest to 0" if figure == "bias" else "least"
+    caption = f"{_told(figure)} of network or method − label for {_range(number)} held-out stars; the {best} in bold."
     return table(head, cells, caption=caption)
 
 

@@ -95,9 +95,10 @@ class AcfJob(Job):
 
     @property
     def errors_by(self) -> tuple[str | None, str]:
-        """The magnitude."""
-        name = self.column_of(self.magnitude) if self.magnitude else None
-        return name, name or ""
+        """The magnitude that the errors are calibrated by, if the catalogue has it."""
+        source = self.errors.magnitude or self.magnitude
+        name = self.column_of(source) if source else None
+        return name, (source or "") if name else ""
 
     @property
     def primary(self) -> str:
@@ -109,9 +110,6 @@ class AcfJob(Job):
         strange = sorted(set(self.limits) - set(self.labels.labels))
         if strange and "limits" in self.model_fields_set:
             raise ValueError(f"`limits` names parameters that are not learned: {', '.join(strange)}")
-        unknown = sorted(set(self.training.importance) - set(self.labels.labels))
-        if unknown:
-            raise ValueError(f"`training.importance` names what is not learned: {', '.join(unknown)}")
         for label, (low, high) in self.limits.items():
             if low is not None and high is not None and low >= high:
                 raise ValueError(f"`limits` of {label}: {low:g} is not below {high:g}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,12 @@ class Backbone(Frozen):
     heads: tuple[int, ...] = Field((2, 4, 8, 16), description="of each stage, half of them for each direction")
     stripes: tuple[int, ...] = Field((1, 2, 3, 3), description="stripe width of each stage, tokens")
     mlp_ratio: float = Field(4.0, gt=0, description="hidden units of a block's dense layers over its channels")
+    initial_std: float | None = Field(
+        0.02,
+        gt=0,
+        description="deviation of the first weights of dense layers, the head's too; null: 1/sqrt(inputs), without "
+        "which narrow networks learn slowly",
+    )
 
     @model_validator(mode="after")
     def _stages_agree(self) -> Backbone:
@@ -74,9 +80,6 @@ class ImageTraining(Frozen):
         "step", description="the paper's steps, or a rise over a twentieth of the steps and a fall along a cosine"
     )
     weight_decay: float = Field(5e-5, ge=0, description="L2 penalty, as Adam has it")
-    importance: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        default_factory=dict, description="label: weight of its loss in a joint network; 1 for the others"
-    )
     augment: bool = Field(True, description="one of the eight rotations and flips for each star and epoch")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU that has it, else fp32")
     devices: int | Literal["auto"] = Field(

@@ -111,7 +111,10 @@ def test_the_split_of_a_star_is_its_own(task, table):
 def test_the_same_stars_give_the_same_digest(task):
     first = build_training_set(task)["digest"]
     assert build_training_set(replace(task, out=task.out.parent / "again"))["digest"] == first
+    assert build_training_set(replace(task, out=task.out.parent / "more", keep=()))["digest"] == first
     assert build_training_set(replace(task, out=task.out.parent / "seed", seed=5))["digest"] != first
+    warmer = {**LABELS, "teff": LABELS["teff"].model_copy(update={"offset": 11.0})}
+    assert build_training_set(replace(task, out=task.out.parent / "label", labels=warmer))["digest"] != first
 
 
 def test_without_parallax_its_stars_are_kept(task):

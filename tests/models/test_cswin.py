@@ -156,3 +156,13 @@ def test_shapes_that_do_not_fit_are_refused(changes, size_px, words):
     with pytest.raises(ConfigError) as caught:
         CSWin(Backbone(**changes), n_bands=6, size_px=size_px)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_narrow_networks_can_begin_with_weights_that_keep_the_size_of_their_inputs():
+    module = torch.nn.Sequential(torch.nn.Linear(400, 300), torch.nn.Conv2d(6, 40, 7))
+    initialise(module, torch.Generator().manual_seed(1), None)
+    # A normal distribution cut at two deviations has 0.88 of its deviation.
+    assert module[0].weight.std().item() == pytest.approx(0.88 * 400**-0.5, rel=0.02)
+    assert module[1].weight.std().item() == pytest.approx(0.88 * 294**-0.5, rel=0.03)
+    initialise(module, torch.Generator().manual_seed(1), 0.1)
+    assert module[0].weight.std().item() == pytest.approx(0.088, rel=0.02)

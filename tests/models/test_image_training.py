@@ -13,7 +13,7 @@ from reference.image_stars import BLIND, LAYOUT, NETWORK, training_stars
 from stellarscale.errors import InputError, ModelError
 from stellarscale.models.image_inputs import standard_stamps
 from stellarscale.models.image_parallel import Devices
-from stellarscale.models.image_stars import BatchMaker, StandardStars
+from stellarscale.models.image_stars import StandardStars
 from stellarscale.models.image_store import load_image_model, restore_network
 from stellarscale.models.image_trainer import schedule
 from stellarscale.models.image_training import TrainingPlan, train_network
@@ -234,14 +234,3 @@ def test_learning_rates():
     assert rates.max() == 1.0
     assert (np.diff(rates[50:]) <= 0).all()
     assert rates[-1] < 1e-4
-
-
-def test_labels_count_by_their_importance(stars):
-    standard = StandardStars.of(stars, NETWORK)
-    rows = standard.train[:6]
-    standard.targets[rows[0], 0] = np.nan
-    maker = BatchMaker(standard, stars.open_stamps(), 1, False, ((), 0.0), importance=(1.0, 4.0))
-    weights = maker.batch(rows, epoch=0, step=0).weights
-    assert weights.sum() == pytest.approx(1.0)
-    assert weights[0, 0] == 0
-    assert weights[1:, 1] / weights[1:, 0] == pytest.approx(4.0)

@@ -116,7 +116,7 @@ def test_columns_have_the_units_and_descriptions_of_the_product(run, catalog):
     for name in (*predicted, "quality_flags"):
         field, about = catalog.schema.field(name), described[name]
         metadata = {key.decode(): value.decode() for key, value in field.metadata.items()}
-        assert str(field.type).replace("float", "float32") == about.dtype if field.type == "float" else True
+        assert field.type == pa.type_for_alias(about.dtype), name
         assert (metadata.get("unit", ""), metadata["ucd"], metadata["description"]) == (
             about.unit or "", about.ucd, about.description,
         )  # fmt: skip
@@ -256,7 +256,7 @@ def test_a_subset_is_that_part_of_the_whole(run, catalog, tmp_path, monkeypatch)
     whole = {row["object_id"]: row for row in catalog.select(["object_id", "teff", "logg_std"]).to_pylist()}
     assert all(whole[row["object_id"]] == row for row in part)
     steps = steps_of(tmp_path / "part")
-    assert steps["select stars"]["rejected"].get("outside the subset", 0) >= 0
+    assert steps["select stars"]["rows_in"] < run.steps["select stars"]["rows_in"]
     with pytest.raises(RunError, match="subset"):
         acf.run(job, cluster="threads:1")
 
@@ -293,10 +293,9 @@ def test_keys_of_the_product_say_what_they_mean():
         "prediction.samples",
     ):
         assert name in text
-    assert not [line for line in text.splitlines() if line.startswith(("network", "training")) and "Annotated" in line]
 
 
-def test_warnings_of_a_run_name_the_logger_of_the_program(run, caplog):
+def test_the_plan_of_a_job_without_faults_warns_of_nothing(run, caplog):
     with caplog.at_level(logging.WARNING):
         acf.plan(run.job)
     assert not caplog.records

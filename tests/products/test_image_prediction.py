@@ -26,7 +26,7 @@ from stellarscale.models.image_errors import read_errors
 from stellarscale.models.image_predict import ImagePredictor
 from stellarscale.models.image_store import load_image_model
 from stellarscale.products import image_held_out, image_prediction
-from stellarscale.products.image_held_out import errors_file
+from stellarscale.products.image_held_out import errors_file, settled_prediction
 from stellarscale.products.image_models import TrainedNetwork
 from stellarscale.products.image_prediction import calibrate_image_errors, predict_images
 from stellarscale.products.reporting import step_row
@@ -247,10 +247,10 @@ def test_a_precision_that_changes_labels_too_much_is_not_used_if_it_is_left_open
     }
     assert "fp32 is used" in caplog.text
     assert json.loads((tmp_path / "models" / "precision.json").read_text())["precision"] == "fp32"
-    assert image_prediction._prediction_of(job, tmp_path / "models").precision == "fp32"
+    assert settled_prediction(job, tmp_path / "models").precision == "fp32"
     monkeypatch.setattr(image_held_out, "MOST_CHANGE", 1.0)
     caplog.clear()
     summary = calibrate_image_errors(on, job, networks, training, tmp_path / "other", [])
     assert summary["precision"] == "bf16"
     assert "fp32 is used" not in caplog.text
-    assert image_prediction._prediction_of(job, tmp_path / "other" / "models").precision == "bf16"
+    assert settled_prediction(job, tmp_path / "other" / "models").precision == "bf16"

@@ -20,6 +20,12 @@ def test_a_key_is_told_with_kind_and_default():
     assert "training.forest.max_depth  (integer | null, 17)" in keys_text([key])
 
 
+def test_what_limits_a_value_is_not_told_as_its_kind():
+    kinds = {key.name: key.kind for key in job_keys("", "acf")}
+    assert kinds["errors.noise"] == "list of text"
+    assert not any("typing." in kind for kind in kinds.values())
+
+
 def test_names_and_lists_have_their_place():
     names = {key.name for key in job_keys()}
     assert {"features.bands.<name>.extinction", "match.chain[].radius_arcsec", "training.sources[].role"} <= names

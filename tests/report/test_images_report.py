@@ -251,6 +251,14 @@ def test_lines_of_the_gallery():
     assert value_line("logg", "dex", np.nan, 0.1) == r"$\log\,g$ unknown"
 
 
+def test_the_best_bias_is_the_one_nearest_to_zero():
+    far, near = record("ACF", "teff", True, 80.0), record("catboost_both", "teff", True, 90.0, "catboost", "both")
+    far["groups"]["all"]["bias"], near["groups"]["all"]["bias"] = -20.0, 3.0
+    html = comparison_rows([far, near], "all", "bias")
+    assert "<b>3.00</b>" in html
+    assert html.count("<b>") == 1
+
+
 def test_rows_of_the_table_are_methods():
     rows = table_rows(RECORDS, "all")
     assert [row["method"] for row in rows] == ["ACF", "ACPF", "CatBoost_mag&color"]

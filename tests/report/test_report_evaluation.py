@@ -230,6 +230,13 @@ def test_the_page_has_a_section_for_each_part(content):
     assert not [key for key in ("errors", "external", "clusters", "tuning") if f'<section id="{key}"' in empty]
 
 
+def test_metallicities_are_said_to_be_by_class_only_where_there_are_classes(content):
+    found = histograms()
+    alone = replace(found, names=("all stars",), counts=found.counts[:1], total=found.total[:1], below=found.below[:1])
+    assert "Metallicities by class" in render(content)
+    assert "by class" not in render(replace(content, metallicity=alone))
+
+
 def test_every_number_of_the_parts_is_in_the_json(content):
     read = json.loads(json.dumps(numbers_json(content), allow_nan=False))
     for key in ("coverage", "extrapolated", "trends", "samples", "clusters", "metallicity"):
