@@ -156,7 +156,11 @@ def _from_yaml(text: str, problem: str, *, where: object) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
-        raise ConfigError(problem, where=place, seen=getattr(error, "problem", None) or error) from error
+        # `{data}/...` begins like a mapping.
+        cause = (
+            "text that begins with { needs quotes of its own: --set 'key=\"{data}/...\"'" if text[:1] == "{" else None
+        )
+        raise ConfigError(problem, where=place, seen=getattr(error, "problem", None) or error, cause=cause) from error
 
 
 def digest_of(*parts: Any) -> str:

@@ -284,8 +284,21 @@ def _explain(item: Any, model: type[BaseModel]) -> str:
         if item["type"] == "value_error":  # our own words, which name the value where it helps
             return f"{place}: {words.removeprefix('Value error, ')}"
         return f"{place}: {words} (got {item['input']!r:.80})"
-    near = difflib.get_close_matches(str(item["loc"][-1]), _all_keys(model), n=1, cutoff=0.6)
+    *sections, key = item["loc"]
+    near = [
+        *difflib.get_close_matches(str(key), _keys_beside(model, sections), n=1, cutoff=0.6),
+        *difflib.get_close_matches(str(key), _all_keys(model), n=1, cutoff=0.6),
+    ]
     return f"unknown key {place}" + (f", did you mean {near[0]!r}?" if near else "")
+
+
+def _keys_beside(model: type[BaseModel], sections: list[Any]) -> list[str]:
+    """Keys of the section that a place leads to; of the last one known where it leads nowhere."""
+    for section in sections:
+        info = model.model_fields.get(section) if isinstance(section, str) else None
+        inner = _models_in(info.annotation) if info else []
+        model = inner[0] if inner else model
+    return list(model.model_fields)
 
 
 def _all_keys(model: type[BaseModel]) -> list[str]:

@@ -142,7 +142,9 @@ def _check_enough(task: TrainingSetTask, stars: pa.Table, rejected: Counter[str]
             where=f"label {poorest}, {task.source}",
             seen=f"{counts[poorest]} training stars; left out: {lost or 'none'}",
             needed=FEWEST_STARS,
-            cause="the label catalogue hardly overlaps with the images, or the cuts on the label are too tight",
+            cause="the label catalogue hardly overlaps with the images, or the cuts on the label are too tight"
+            if rejected["incomplete bands"] < FEWEST_STARS
+            else "cut-outs of some band are missing, unreadable or smaller than `stamps.size_px`",
         )
     return counts
 

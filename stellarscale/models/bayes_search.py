@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -108,8 +108,7 @@ def search_fit(
     InputError
         If there are too few stars, a label is missing, or a value is infinite.
     """
-    _need("optuna")
-    _need(ALGORITHMS[algorithm])
+    require_packages([algorithm])
     x = _checked(x, y)
     rows = _drawn(len(y), max_stars, seed)
     tested, trained = np.split(rows, [max(round(TESTED_SHARE * len(rows)), 1)])
@@ -163,13 +162,15 @@ def _fit(algorithm: str, params: Params, x: NDArray, y: NDArray, *, seed: int, n
     return Fitted(algorithm, estimator)
 
 
-def _need(package: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise ModelError(
-            f"the comparison needs {package}, which is not installed",
-            needed=_EXTRA,
-            cause="the extra 'comparisons' was left out",
-        )
+def require_packages(algorithms: Sequence[str]) -> None:
+    """Refuse a search whose packages are not installed; :class:`ModelError` names the first."""
+    for package in ("optuna", *(ALGORITHMS[algorithm] for algorithm in algorithms)):
+        if importlib.util.find_spec(package) is None:
+            raise ModelError(
+                f"the comparison needs {package}, which is not installed",
+                needed=_EXTRA,
+                cause="the extra 'comparisons' was left out",
+            )
 
 
 def _random_forest(params: Params, seed: int, n_jobs: int) -> Any:

@@ -16,7 +16,7 @@ from stellarscale.models.network import require_torch
 from stellarscale.products.acf_checks import check_columns, check_cutouts, check_labels, check_used
 from stellarscale.products.comparators import raise_failed
 from stellarscale.products.external import check_externals, match_externals
-from stellarscale.products.image_comparisons import compare_methods
+from stellarscale.products.image_comparisons import check_comparisons, compare_methods
 from stellarscale.products.image_models import TrainedNetwork, given_networks, stored_networks, train_networks
 from stellarscale.products.image_prediction import calibrate_image_errors, predict_images
 from stellarscale.products.inputs import checked_inputs, export_files, import_catalogs, run_directory, store_of
@@ -110,6 +110,7 @@ def plan(job: AcfJob, subset: str | None = None) -> Summary:
     inputs = {name: [str(path) for path in paths] for name, paths in checked_inputs(job).items()}
     if job.pretrained is not None:
         given_networks(job)
+    check_comparisons(job)
     check_cutouts(job)
     check_truth(job)
     check_externals(job)

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stellarscale.catalog.atomic import sweep, write_text
 from stellarscale.config import digest_of
 from stellarscale.engine.client import share_of_cores
@@ -30,6 +32,8 @@ from stellarscale.engine.image_training_tasks import JOINT, NetworkSpec, network
 from stellarscale.engine.ledger import Ledger, fingerprint, open_ledger, write_json
 from stellarscale.engine.stage import StageError, run_stage
 from stellarscale.errors import ConfigError, StellarscaleError
+from stellarscale.models.bayes_search import require_packages
+from stellarscale.models.image_features import colour_columns
 from stellarscale.models.store import digest
 from stellarscale.products.image_held_out import settled_prediction
 from stellarscale.products.steps import Session, Summary
@@ -72,13 +76,13 @@ def compare_methods(
 
     Raises
     ------
-    ConfigError
-        If a magnitude is of a band without extinction.
+    ConfigError, ModelError
+        As :func:`check_comparisons`.
     """
     if job.comparisons is None:
         return []
     started = time.perf_counter()
-    _check_extinction(job)
+    check_comparisons(job)
     networks = _networks(job, models)
     fits = {fit.key: fit for fit in _fits(job)}
     ledger = _ledger(on, job, training_folder, models, out, networks)
@@ -118,6 +122,32 @@ def compare_methods(
     return records
 
 
+def check_comparisons(job: AcfJob) -> None:
+    """Refuse comparisons that would only fail when the networks are trained.
+
+    Raises
+    ------
+    ConfigError
+        If a magnitude is of a band without extinction, or a colour is of bands without magnitudes.
+    ModelError
+        If a package is not installed.
+    """
+    if job.comparisons is None or job.pretrained is not None:
+        return
+    bands = job.comparisons.magnitudes
+    missing = sorted(set(bands) - set(job.stamps.extinction)) if job.stamps.reddening else []
+    if missing:
+        raise ConfigError(
+            "magnitudes of bands without extinction",
+            where="comparisons.magnitudes",
+            seen=", ".join(missing),
+            needed=f"some of {', '.join(job.stamps.extinction)}, or more in stamps.extinction",
+        )
+    if {"colours", "both"} & set(job.comparisons.features):
+        colour_columns({band: np.empty(0) for band in bands}, job.comparisons.colours)
+    require_packages(job.comparisons.algorithms)
+
+
 def _networks(job: AcfJob, models: Path) -> dict[str, NetworkSpec]:
     """Networks of the job that there are, by name."""
     specs = network_specs(tuple(job.labels.labels), job.network, job.training)
@@ -153,18 +183,6 @@ def _reddening(job: AcfJob) -> Reddening | None:
     if given is None or given.sfd98 is None:
         return given
     return given.model_copy(update={"sfd98": str(Path(given.sfd98).absolute())})
-
-
-def _check_extinction(job: AcfJob) -> None:
-    bands = job.comparisons.magnitudes if job.comparisons and job.stamps.reddening else {}
-    missing = sorted(set(bands) - set(job.stamps.extinction))
-    if missing:
-        raise ConfigError(
-            "magnitudes of bands without extinction",
-            where="comparisons.magnitudes",
-            seen=", ".join(missing),
-            needed=f"some of {', '.join(job.stamps.extinction)}, or more in stamps.extinction",
-        )
 
 
 def _ledger(

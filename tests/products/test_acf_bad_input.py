@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Iterable
@@ -114,6 +115,16 @@ def test_torch_is_asked_for_before_any_work(tmp_path, monkeypatch):
         assert part in told
 
 
+def test_packages_of_the_comparisons_are_asked_for_before_any_work(tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    without = "stellarscale.models.bayes_search.importlib.util.find_spec"
+    monkeypatch.setattr(without, lambda name: None if name == "optuna" else find(name))
+    told = refused_plan(ModelError, acf_job(tmp_path / "run"))
+    for part in ("optuna", "not installed", "stellarscale[comparisons]"):
+        assert part in told
+    acf.plan(acf_job(tmp_path / "run", "comparisons=null"))
+
+
 @pytest.mark.parametrize(
     ("setting", "error", "part"),
     [
@@ -122,6 +133,7 @@ def test_torch_is_asked_for_before_any_work(tmp_path, monkeypatch):
         ("labels.cuts=[{name: flags, columns: [galah_snr], above: 30}]", ConfigError, "flags"),
         ("network.backbone.depths=[1, 1, 1, 1, 1, 1]", ConfigError, "depths"),
         ("catalogs.gaia.columns=[parallax, paralax_error]", ConfigError, "paralax_error"),
+        ("comparisons.magnitudes.y=y_mag", ConfigError, "bands without extinction"),
     ],
 )
 def test_what_can_be_seen_before_is_told_before(tmp_path, setting, error, part):

@@ -160,6 +160,7 @@ CHANGES = {
     "batch": "prediction.batch_size=32",
     "samples": "prediction.samples=12",
     "limits": "limits={teff: [5000, 6000]}",
+    "carried": "magnitude=i_mag",  # one more column of the training set, of which the networks know nothing
     "labels": "labels.cuts=[{name: snr, columns: [galah_snr], above: 35}]",
 }
 
@@ -185,13 +186,21 @@ def test_more_samples_only_predict_anew(changed):
 
 
 def test_a_cut_of_the_labels_trains_anew_and_makes_no_stamps_of_the_stars(changed):
-    before, after = changed["limits"], changed["labels"]
+    before, after = changed["carried"], changed["labels"]
     assert "--update" in after.refused
     assert after.redone == {
         "select stars with labels", "stamps of labelled stars", "training", "train", "calibrate errors", "predict",
     }  # fmt: skip
     assert after.weights != before.weights
     assert after.parts["catalogs/stamps"] == before.parts["catalogs/stamps"]
+
+
+def test_a_column_that_no_network_sees_trains_none_anew(changed):
+    before, after = changed["limits"], changed["carried"]
+    assert "keep" in after.refused
+    assert after.redone == {"training", "calibrate errors"}
+    assert after.weights == before.weights
+    assert after.parts == before.parts
 
 
 def test_what_changes_no_result_does_nothing_anew(changed):

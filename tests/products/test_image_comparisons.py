@@ -135,3 +135,9 @@ def test_without_comparisons_nothing_is_done(on, folder, tmp_path):
 def test_a_magnitude_without_extinction_is_refused(on, folder, tmp_path):
     with pytest.raises(ConfigError, match=r"bands without extinction.*Seen: y"):
         compare(on, folder, tmp_path, magnitudes={"g": "g_mag", "r": "r_mag", "i": "i_mag", "y": "y_mag"})
+
+
+def test_a_colour_of_bands_without_magnitudes_is_refused(on, folder, tmp_path):
+    with pytest.raises(ConfigError, match=r"a colour needs two bands.*Seen: u-g"):
+        compare(on, folder, tmp_path, colours=["g-r", "u-g"])
+    assert list(tmp_path.iterdir()) == []
