@@ -60,6 +60,7 @@ def main(verbose: int) -> None:
 
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("stellarscale.models.image_training").setLevel(min(level, logging.INFO))  # hours without a word
 
 
 @main.command()

@@ -79,7 +79,9 @@ DESCRIPTIONS = {
     Flag.LOW_SNR: "the signal to noise of the spectrum is below the job's limit",
     Flag.TOO_FEW_PIXELS: "too few pixels with information in the fitted wavelengths, so no parameter is given",
     Flag.RV_AT_LIMIT: "the refined radial velocity lies at the end of its search range",
-    Flag.INCOMPLETE_BANDS: "a band has no usable image, or too few of its pixels, so no parameter is given",
+    Flag.INCOMPLETE_BANDS: (
+        "a band has no usable image, too few of its pixels or not the star's own, so no parameter is given"
+    ),
     Flag.MISSING_PIXELS: "some pixels of the stamp are covered by no detection of their band",
     Flag.SATURATED: "pixels of the stamp are saturated in some detection; they are left out of the mean",
     Flag.OUTSIDE_TEFF_RANGE: "the effective temperature lies outside the range in which the job trusts it",

@@ -36,6 +36,7 @@ from stellarscale.partition.stamp_config import (
 )
 from stellarscale.partition.stamp_star import StarStamp
 from stellarscale.partition.stamps import MadeStamps, make_stamps
+from stellarscale.settings.stamps import SEARCH_ARCSEC
 from stellarscale.surveys.cutouts import Cutout, read_cutouts
 from stellarscale.surveys.native import rebatch
 
@@ -59,7 +60,7 @@ class StampTask:
     out: Path
     rejects: Path
     config: StampConfig
-    margin_arcsec: float = 15.0
+    margin_arcsec: float = SEARCH_ARCSEC
     write: WriteOptions = field(default_factory=WriteOptions)
 
 
@@ -76,7 +77,7 @@ def check_stamps(task: StampTask) -> pa.Schema:
     stars, detections = stored_catalog(task.stars).schema, stored_catalog(task.detections).schema
     schema = output_schema(stars, task.config)
     check_sources(stars, detections, stored_catalog(task.images).schema if task.images else None, task.config)
-    _check_template(task.config.stamps.files)
+    check_template(task.config.stamps.files)
     return schema
 
 
@@ -237,7 +238,8 @@ def _read(path: str) -> list[Cutout]:
     return read_cutouts(Path(path))
 
 
-def _check_template(template: str) -> None:
+def check_template(template: str) -> None:
+    """Refuse a path of cut-outs that cannot be filled in, with :class:`ConfigError`."""
     try:
         path = CutoutFiles(template).path(0, 0, 0, "r")
     except (KeyError, IndexError, ValueError) as error:

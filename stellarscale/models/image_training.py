@@ -27,6 +27,7 @@ from stellarscale.settings.image_network import ImageNetwork, ImageTraining
 from stellarscale.stamp_columns import StampFormat
 
 log = logging.getLogger(__name__)
+_TOLD_EVERY_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -203,21 +204,24 @@ def _early_look(standard: StandardStars, residuals: NDArray[np.float64], epoch: 
 
 
 def _told(plan: TrainingPlan, listen: Tell) -> Tell:
-    """Log what the training tells, and pass it on."""
+    """Log what the training tells, an epoch now and then and the last one, and pass it on."""
+    due = 0.0
 
     def told(message: Message) -> None:
-        if message["kind"] == "epoch":
+        nonlocal due
+        if message["kind"] != "epoch":
+            _warn(plan, message)
+        elif time.perf_counter() >= due or message["epoch"] == plan.training.epochs:
+            due = time.perf_counter() + _TOLD_EVERY_S
             log.info(
-                "network %s: epoch %d of %d, loss %.5f, validation %s, %.0f stars/s",
+                "network %s: epoch %d of %d, loss %.5f, validation %.5f, %.0f stars/s",
                 plan.name,
                 message["epoch"],
                 plan.training.epochs,
                 message["loss"],
-                message["validation_loss"],
+                np.nan if message["validation_loss"] is None else message["validation_loss"],
                 message["stars_per_s"],
             )
-        else:
-            _warn(plan, message)
         listen(message)
 
     return told

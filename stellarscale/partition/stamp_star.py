@@ -181,7 +181,8 @@ class StampMaker:
 
 def _flags_of(coverage: NDArray[np.uint8], max_missing: float) -> int:
     missing = np.mean(coverage == 0, axis=(1, 2))
-    incomplete = bool((missing > max_missing).any() or (missing == 1.0).any())
+    middle = coverage.shape[1] // 2  # the star's own pixel: without it, saturated in every detection, the flux is lost
+    incomplete = bool((missing > max_missing).any() or (coverage[:, middle, middle] == 0).any())
     flags = int(Flag.INCOMPLETE_BANDS) if incomplete else 0
     return flags | (int(Flag.MISSING_PIXELS) if missing.any() else 0)
 

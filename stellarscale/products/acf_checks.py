@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stellarscale.catalog.reader import open_stored, read_columns
+from stellarscale.engine.stamp_tasks import check_template
 from stellarscale.errors import InputError, SchemaError
 from stellarscale.partition.features import floats
 from stellarscale.partition.image_predict import output_schema
@@ -28,9 +29,12 @@ def check_cutouts(job: AcfJob) -> None:
 
     Raises
     ------
+    ConfigError
+        If the path has a name in braces that is none, or is the same for every star.
     InputError
         If the directory before the first name in braces does not exist, or is empty.
     """
+    check_template(job.stamps.files)
     fixed = job.stamps.files.partition("{")[0]
     folder = (Path(fixed) if fixed.endswith("/") else Path(fixed).parent).absolute()
     if folder.is_dir() and any(folder.iterdir()):

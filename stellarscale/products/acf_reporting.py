@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from stellarscale.report.page import write_report
 from stellarscale.settings.acf import AcfJob
 
 PACKAGES = ("stellarscale", "dask", "pyarrow", "numpy", "torch", "scikit-learn", "astropy", "healpy", "numba")
+LEARNED = "Stars that trained the networks are among these: stars held out are compared with their labels."
 WITH, WITHOUT = "ACF", "ACPF"  # the paper's names of the networks with and without parallax
 TABLES = ("image_stamps", "image_methods", "image_uncertainty", "image_training", "planned")
 
@@ -54,8 +56,10 @@ def report_run(job: AcfJob, out: Path, steps: Sequence[Summary], networks: Seque
     """
     held_out = {name: held_out_evaluations(job, out / "models", part) for name, part in _by_kind(networks).items()}
     stored = open_stored(out / job.output.name)
-    evaluations = [each for found in held_out.values() for each in found] + against_truth(job, stored)
-    evaluations += [each for external in job.evaluation.external for each in external_evaluations(job, external)]
+    others = against_truth(job, stored)
+    others += [each for external in job.evaluation.external for each in external_evaluations(job, external)]
+    evaluations = [each for found in held_out.values() for each in found]
+    evaluations += [replace(each, note=f"{LEARNED} {each.note}".strip()) for each in others]
     page = write_acf_report(job, out, steps=steps, networks=networks, evaluations=evaluations, held_out=held_out)
     return {"report": str(page), "evaluations": evaluation_rows(evaluations)}
 

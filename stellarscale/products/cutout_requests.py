@@ -28,10 +28,9 @@ from stellarscale.products.selection import labelled_stars, select_stars
 from stellarscale.products.steps import Summary, session
 from stellarscale.settings.acf import AcfJob
 from stellarscale.settings.evaluation import Evaluation
-from stellarscale.settings.stamps import StampSettings
+from stellarscale.settings.stamps import SEARCH_ARCSEC, StampSettings
 from stellarscale.surveys.cutout_service import CutoutRequest, CutoutService
 
-_SEARCH_ARCSEC = 15.0  # a detection lies within this of its star
 _PIXEL_ARCSEC = 0.4976
 _SPARE_PX = 4  # the stamp's edge is interpolated, and need not lie on the pixels of the cut-out
 log = logging.getLogger(__name__)
@@ -162,7 +161,7 @@ def _of_stars(stars: Sequence[Path], detections: Path, settings: StampSettings) 
         for pixel in catalog.pixels:
             chosen = _stars_of(catalog, pixel, settings.object_id, catalogs[:number])
             own = np.array([[pixel.first, pixel.last]])
-            ring = healpix.ring_around(pixel.order, pixel.ipix, _SEARCH_ARCSEC)
+            ring = healpix.ring_around(pixel.order, pixel.ipix, SEARCH_ARCSEC)
             around = healpix.merge_ranges(np.concatenate([own, ring]))
             table = read_ranges(theirs, around, columns=_wanted(settings))
             key = settings.columns.object_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import threading
 import time
 from collections.abc import Iterable
@@ -28,6 +29,7 @@ from stellarscale.surveys.cutout_service import (
 LAYOUT = "{shard}/{object_id}/{image_id}-{ccd}.fits"
 FAILED = "failed.csv"
 _HEAD = ["object_id", "image_id", "ccd", "permanent", "reason"]
+log = logging.getLogger(__name__)
 _STATE = ".stellarscale"
 _THERE = "there"
 Key = tuple[int, int, int]
@@ -138,6 +140,9 @@ def _is_good(path: Path, request: CutoutRequest) -> bool:
     return True
 
 
+_FIRST_FAILURES = 4
+
+
 @dataclass
 class _Tally:
     """What became of the requests so far; failures go into a file as they come. The folder is locked while it lives."""
@@ -186,7 +191,11 @@ class _Tally:
         self.n_bytes += outcome.n_bytes
         self._count(outcome.state)
         self.in_a_row = self.in_a_row + 1 if outcome.state == "failed" and not outcome.permanent else 0
-        if self.in_a_row >= self.give_up_after:
+        if self.counts["failed"] == 1 and self.in_a_row:
+            log.warning("a cut-out could not be had: %s", outcome.reason)
+        # Where nothing has ever come, the way to the service is wrong rather than the service weak.
+        most = self.give_up_after if self.counts["fetched"] else min(self.give_up_after, _FIRST_FAILURES)
+        if self.in_a_row >= most:
             raise RunError(
                 "the cut-out service does not answer as it should",
                 where=self.out / FAILED,

@@ -79,7 +79,7 @@ def calibrate_image_errors(
     }
     digest = digest_of("held_out", about)
     ledger = open_ledger(out / "held_out", step="held_out", digest=digest, about=about, update=on.update)
-    if ledger.finished and all(held_out_file(folder, model.name).is_file() for model in models):
+    if ledger.finished and all(path.is_file() for path in _files_of(ledger.finished, folder, models)):
         steps.append({**ledger.finished, "resumed": True})
         return steps[-1]
     sweep(ledger.out)
@@ -108,6 +108,12 @@ def calibrate_image_errors(
     ledger.finish(summary)
     steps.append(summary)
     return summary
+
+
+def _files_of(finished: Summary, folder: Path, models: Sequence[TrainedNetwork]) -> list[Path]:
+    """What a finished calibration has left in the directory of the networks."""
+    errors = [folder / f"errors_{name}.npz" for name, stars in finished["calibrated"].items() if stars]
+    return [*(held_out_file(folder, model.name) for model in models), *errors]
 
 
 def networks_of(on: Session, models: Sequence[TrainedNetwork], settings: ImagePrediction) -> Networks:

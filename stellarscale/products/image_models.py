@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
@@ -28,6 +29,8 @@ from stellarscale.partition.noise import noise_columns
 from stellarscale.products.steps import Session, Summary
 from stellarscale.settings.acf import AcfJob
 from stellarscale.stamp_columns import format_of
+
+log = logging.getLogger(__name__)
 
 TRAINING_SET = "training"
 MODELS = "models"
@@ -180,6 +183,7 @@ def train_networks(on: Session, job: AcfJob, labelled: Path, out: Path, steps: l
     )
     finished = ledger.finished
     sweep(out / MODELS)
+    _forget_missing(ledger, out / MODELS)
     specs = {spec.name: spec for spec in network_specs(tuple(job.labels.labels), job.network, job.training)}
     task = NetworkTask(
         folder=folder,
@@ -218,6 +222,15 @@ def train_networks(on: Session, job: AcfJob, labelled: Path, out: Path, steps: l
     else:
         steps.append({**finished, "resumed": True})
     return [_network(specs[name], out / MODELS, receipt) for name, receipt in stage.receipts.items()]
+
+
+def _forget_missing(ledger: Ledger, models: Path) -> None:
+    """Drop the receipts of networks whose files somebody has removed: they are trained again."""
+    for name in ledger.receipts("train"):
+        path = models / f"{name}.safetensors"
+        if not path.is_file():
+            log.warning("the network %s is gone and is trained again", path)
+            ledger.receipt_path("train", name).unlink()
 
 
 def stored_networks(job: AcfJob, out: Path) -> list[TrainedNetwork]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from stellarscale.products.matching import match_catalogs
 from stellarscale.products.steps import Mapped, Session, Summary, inherited, map_catalog
 from stellarscale.settings.acf import AcfJob
 from stellarscale.settings.cuts import Selection
+
+log = logging.getLogger(__name__)
 
 
 def select_stars(
@@ -70,7 +73,10 @@ def select_stars(
     part = parse_subset(subset) if subset is not None else None
     task = SelectTask(matched, out, selection, seed, part)
     done = map_catalog(on, partial(select_pixel, task), mapped, subset=subset)
-    steps.append({**done, "name": "select stars with labels" if labels else "select stars"})
+    name = "select stars with labels" if labels else "select stars"
+    if not done["written"]:
+        log.warning("%s: none of %s stars is left (%s)", name, f"{done['rows_in']:,}", done["rejected"] or "none there")
+    steps.append({**done, "name": name})
     return out
 
 

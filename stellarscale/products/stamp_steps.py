@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,11 @@ from stellarscale.products.steps import Mapped, Session, Summary, inherited, map
 from stellarscale.settings.acf import AcfJob
 from stellarscale.settings.stamps import StampSettings
 
+log = logging.getLogger(__name__)
+
 STEP = "stamps"
+MOST_LOST = 0.02
+"""Share of the detections that may be unusable without a word."""
 
 
 def make_stamp_catalog(
@@ -70,13 +75,24 @@ def make_stamp_catalog(
         settings={"stamps": settings.model_dump(mode="json"), "margin_arcsec": task.margin_arcsec},
     )
     done = map_catalog(on, partial(stamp_pixel, task), mapped)
-    steps.append({**done, **detection_counts(out), "name": name})
+    counts = detection_counts(out)
+    _warn_of_unused(name, counts, out)
+    steps.append({**done, **counts, "name": name})
     return out
 
 
 def stamps_of_run(job: AcfJob) -> Path:
     """Where the stamps are of the stars that get parameters."""
     return run_directory(job) / "catalogs" / "stamps"
+
+
+def _warn_of_unused(name: str, counts: dict[str, Any], out: Path) -> None:
+    """Say when many detections are in no stamp for a reason that the job does not give."""
+    lost = {reason: n for reason, n in counts["unused"].items() if not reason.startswith("cut ")}
+    number = sum(lost.values())
+    if number > MOST_LOST * (number + counts["used"]):
+        told = ", ".join(f"{reason}: {n:,}" for reason, n in lost.items())
+        log.warning("%s: %s detections are in no stamp (%s): see %s", name, f"{number:,}", told, rejects_of(out))
 
 
 def rejects_of(out: Path) -> Path:

@@ -110,6 +110,8 @@ def failure_table(records: Sequence[Record]) -> str:
 def search_table(records: Sequence[Record]) -> str:
     """What the searches chose; folded, because it is long."""
     chosen = [record for record in records if "params" in record]
+    if not chosen:
+        return ""
     cells = [
         [
             escape(method_title(record)),

@@ -86,7 +86,11 @@ class ImageTraining(Frozen):
         "auto", description="processes with a device each; auto: every GPU of the machine, else the CPU"
     )
     checkpoint_epochs: int = Field(5, ge=1, description="epochs between two checkpoints")
-    keep: Literal["last", "best"] = Field("last", description="weights of the last epoch, or of the least loss")
+    keep: Literal["last", "best"] = Field(
+        "last",
+        description="weights of the last epoch, or of the least loss of the validation; the errors are calibrated on "
+        "its stars too and are a little small then",
+    )
     early_look: int = Field(10, ge=0, description="epoch after which residuals of the validation are told; 0: never")
     split: tuple[float, float, float] = Field(
         (0.8, 0.1, 0.1), description="shares of labelled stars: training, validation (errors are calibrated on), test"

@@ -11,6 +11,9 @@ from stellarscale.settings.cuts import Cut
 from stellarscale.settings.features import Reddening
 from stellarscale.stamp_columns import StampFormat
 
+SEARCH_ARCSEC = 15.0
+"""How far from its star a detection is looked for; which star it belongs to is a matter of the id."""
+
 BANDS = ("u", "v", "g", "r", "i", "z")
 EXTINCTION = {"u": 4.294, "v": 4.026, "g": 2.986, "r": 2.288, "i": 1.588, "z": 1.206}
 

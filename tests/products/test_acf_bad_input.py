@@ -331,10 +331,11 @@ def test_a_small_stamp_has_missing_pixels(damaged):
     assert row["teff"] is None
 
 
-def test_a_saturated_star_keeps_its_parameters_and_has_a_flag(damaged):
+def test_a_star_that_is_saturated_in_every_detection_of_a_band_has_no_parameters(damaged):
     row = damaged[2]["saturated"]
     assert row["quality_flags"] & Flag.SATURATED
-    assert row["teff"] is not None
+    assert row["quality_flags"] & Flag.INCOMPLETE_BANDS, "the flux of the star's own pixel is lost"
+    assert row["teff"] is None
 
 
 def test_every_damage_is_counted_in_the_reports(run, damaged):

@@ -131,7 +131,16 @@ def test_a_service_that_is_down_is_left_alone(server, tmp_path):
     server.always = 503
     with pytest.raises(RunError, match=r"in a row.*HTTP 503"):
         download_cutouts(requests(40), tmp_path, service_of(server, attempts=1, give_up_after=10))
-    assert 10 <= len(server.asked) <= 10 + 2 * 4
+    assert 4 <= len(server.asked) <= 4 + 2 * 4, "nothing ever came: it is given up at once"
+    assert len(failures(tmp_path)) == 4
+
+
+def test_a_service_that_breaks_down_gets_more_tries(server, tmp_path):
+    asked = requests(40)
+    server.always = 503
+    server.script[f"{asked[0].image_id}-{asked[0].ccd}"] = [None]
+    with pytest.raises(RunError, match="in a row"):
+        download_cutouts(asked, tmp_path, service_of(server, attempts=1, give_up_after=10, threads=1))
     assert len(failures(tmp_path)) == 10
 
 

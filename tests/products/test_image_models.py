@@ -119,6 +119,13 @@ def test_what_is_finished_is_not_trained_again(labelled, on, tmp_path, monkeypat
     steps: list = []
     train_networks(on, job_of(training=trained_as(devices=1, early_look=0)), labelled, tmp_path, steps)
     assert names == []
+    gone = tmp_path / "models" / "teff.safetensors"
+    before = gone.read_bytes()
+    gone.unlink()
+    train_networks(on, job_of(), labelled, tmp_path, steps)
+    assert names == ["teff"], "the file of a finished network was removed"
+    assert gone.read_bytes() == before
+    names.clear()
     train_networks(on, job_of(training=trained_as(without_parallax=True)), labelled, tmp_path, steps)
     assert sorted(names) == ["logg_no_parallax", "teff_no_parallax"]
     assert not load_image_model(tmp_path / "models" / "teff_no_parallax.safetensors")[0].network.parallax
