@@ -87,8 +87,10 @@ _COLUMNS = ("prediction", "truth", "err", "err95", "magnitude")
 
 
 def _evaluation(job: AcfJob, network: TrainedNetwork, label: str, values: dict[str, np.ndarray]) -> Evaluation:
+    kind = WITH if network.parallax else WITHOUT
     return Evaluation(
-        model=f"{label} {WITH if network.parallax else WITHOUT}",
+        model=f"{label} {kind}",
+        group=kind,
         label=label,
         unit=job.units[label],
         against="held-out labels",
