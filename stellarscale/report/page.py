@@ -141,7 +141,7 @@ def _step_tiles(steps: Sequence[StepRow]) -> list[tuple[str, str]]:
         tiles.append((duration(slowest.seconds), f"slowest step: {escape(slowest.title)}"))
     tiles.append((count(sum(step.rejected for step in steps)), "rows rejected by imports"))
     left_out = sum(step.left_out for step in steps)
-    return [*tiles, (count(left_out), "stars left out by cuts")] if left_out else tiles
+    return [*tiles, (count(left_out), "rows left out by cuts, over all steps")] if left_out else tiles
 
 
 def _steps(content: ReportContent, dpi: int) -> str:

@@ -140,7 +140,7 @@ def test_what_another_run_made_takes_no_time_of_this_one():
     text = " ".join(" ".join(read(render(ReportContent("Run", steps=steps, models=5))).text).split())
     for shown in ("3 s in 2 steps, 1 more made by an earlier run", "slowest step: train 10 rows rejected by imports"):
         assert shown in text
-    assert "2 stars left out by cuts 5 models" in text
+    assert "2 rows left out by cuts, over all steps 5 models" in text
     assert "import gaia 90 80 10 0 12 12 – –" in text
 
 
