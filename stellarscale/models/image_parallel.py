@@ -162,6 +162,7 @@ class _Heard:
         self.error: StellarscaleError | None = None
 
     def drain(self) -> None:
+        """Take in what has come so far."""
         while not self.queue.empty():
             kind, content = self.queue.get()
             if kind == "told":

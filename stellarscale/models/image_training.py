@@ -208,6 +208,7 @@ def _told(plan: TrainingPlan, listen: Tell) -> Tell:
     due = 0.0
 
     def told(message: Message) -> None:
+        """Log one message, if it is time for one."""
         nonlocal due
         if message["kind"] != "epoch":
             _warn(plan, message)

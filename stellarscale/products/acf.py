@@ -6,11 +6,9 @@ import json
 import time
 from pathlib import Path
 
-from stellarscale.catalog.atomic import write_text
 from stellarscale.catalog.reader import open_stored
 from stellarscale.catalog.subset import parse_subset
 from stellarscale.config import digest_of
-from stellarscale.engine.ledger import keep_apart, open_ledger, write_json
 from stellarscale.models.image_network import empty_network
 from stellarscale.models.network import require_torch
 from stellarscale.products.acf_checks import check_columns, check_cutouts, check_labels, check_used
@@ -19,7 +17,7 @@ from stellarscale.products.external import check_externals, match_externals
 from stellarscale.products.image_comparisons import check_comparisons, compare_methods
 from stellarscale.products.image_models import TrainedNetwork, given_networks, stored_networks, train_networks
 from stellarscale.products.image_prediction import calibrate_image_errors, predict_images
-from stellarscale.products.inputs import checked_inputs, export_files, import_catalogs, run_directory, store_of
+from stellarscale.products.inputs import checked_inputs, close_run, import_catalogs, open_run, run_directory, store_of
 from stellarscale.products.matching import match_chain
 from stellarscale.products.selection import labelled_selection, labelled_stars, select_stars
 from stellarscale.products.stamp_steps import make_stamp_catalog, stamps_of_run
@@ -58,8 +56,7 @@ def run(
     started = time.perf_counter()
     out = run_directory(job)
     plan(job, subset)
-    keep_apart(out, [path for paths in checked_inputs(job).values() for path in paths])
-    ledger = open_ledger(out, step="run", digest=digest_of(job.product, job.name), about={}, fresh=fresh)
+    open_run(job, fresh=fresh)
     with session(cluster, update=update or fresh) as on:
         catalogs, steps = import_catalogs(on, job)
         matched = match_chain(on, job.match, catalogs, store_of(job), steps=steps)
@@ -70,9 +67,7 @@ def run(
         check_used(job, stamps, steps[-1])
         catalog = predict_images(on, job, stamps, networks, out, steps)
         match_externals(on, job, catalog=catalog, others=catalogs, steps=steps)
-    write_text(out / "job.json", job.model_dump_json(indent=1))
-    write_json(ledger.out / "steps.json", steps)
-    exports = export_files(job, catalog)
+    exports = close_run(job, steps, catalog)
     reported = _report(job, out, steps, networks)
     raise_failed(compared)
     return {

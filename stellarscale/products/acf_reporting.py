@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 from stellarscale.catalog.reader import open_stored
 from stellarscale.config import digest_of, job_text
 from stellarscale.engine.image_scoring import held_out_file
-from stellarscale.engine.ledger import write_json
 from stellarscale.products.acf_scale import planned_section
 from stellarscale.products.acf_sections import (
     curves_of,
@@ -26,18 +25,15 @@ from stellarscale.products.acf_sections import (
     uncertainties_of,
 )
 from stellarscale.products.estimates import class_names
-from stellarscale.products.evaluation import write_tables
 from stellarscale.products.external import external_evaluations
 from stellarscale.products.image_models import TrainedNetwork
-from stellarscale.products.reporting import evaluation_rows, notes_of, step_row
+from stellarscale.products.reporting import evaluation_rows, notes_of, step_row, write_files
 from stellarscale.products.scan import scan_catalog
 from stellarscale.products.stamp_steps import stamps_of_run
 from stellarscale.products.steps import Summary
 from stellarscale.products.truth import against_truth
 from stellarscale.report.content import Evaluation, ExtraSection, ReportContent
 from stellarscale.report.image_sections import comparison_section, residual_section
-from stellarscale.report.numbers import numbers_json
-from stellarscale.report.page import write_report
 from stellarscale.settings.acf import AcfJob
 
 PACKAGES = ("stellarscale", "dask", "pyarrow", "numpy", "torch", "scikit-learn", "astropy", "healpy", "numba")
@@ -170,10 +166,4 @@ def write_acf_report(
         rows_total=stored.num_rows,
         notes=notes_of(stored),
     )
-    numbers = numbers_json(content)
-    write_json(out / "report.json", numbers)
-    write_tables(numbers, None, out / "evaluation")
-    for name in TABLES:
-        if name in numbers:
-            write_json(out / "evaluation" / f"{name}.json", numbers[name])
-    return write_report(content, out / "report.html")
+    return write_files(content, out, tables=TABLES)

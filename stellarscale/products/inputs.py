@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Iterable
 from pathlib import Path
 
+from stellarscale.catalog.atomic import write_text
 from stellarscale.catalog.reader import open_stored
-from stellarscale.config import CatalogInput, Job
+from stellarscale.config import CatalogInput, Job, digest_of
+from stellarscale.engine.ledger import Ledger, keep_apart, open_ledger, write_json
 from stellarscale.errors import InputError
 from stellarscale.products.importing import import_survey
 from stellarscale.products.steps import Session, Summary
@@ -57,6 +60,30 @@ def checked_inputs(job: Job) -> dict[str, list[Path]]:
         if entry.survey is not None:
             check_names(load_survey(entry.survey), entry.columns)
     return {name: input_files(job, name, job.catalogs[name]) for name in job.used_catalogs}
+
+
+def open_run(job: Job, *, others: Iterable[Path] = (), fresh: bool) -> Ledger:
+    """Claim the directory of a run, which must not hold what the run reads.
+
+    Parameters
+    ----------
+    job : Job
+    others : iterable of Path
+        Files that the run reads beside those of its catalogues.
+    fresh : bool
+        Throw away what an earlier run left there.
+    """
+    out = run_directory(job)
+    keep_apart(out, [*(path for paths in checked_inputs(job).values() for path in paths), *others])
+    return open_ledger(out, step="run", digest=digest_of(job.product, job.name), about={}, fresh=fresh)
+
+
+def close_run(job: Job, steps: list[Summary], catalog: Path) -> list[str]:
+    """Keep the job and its steps beside what it made, and write the files that it wants; returns where these are."""
+    out = run_directory(job)
+    write_text(out / "job.json", job.model_dump_json(indent=1))
+    write_json(out / "steps.json", steps)
+    return export_files(job, catalog)
 
 
 def import_catalogs(on: Session, job: Job) -> tuple[dict[str, Path], list[Summary]]:

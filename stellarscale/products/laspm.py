@@ -8,12 +8,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from stellarscale.catalog.atomic import write_text
 from stellarscale.catalog.reader import open_stored
 from stellarscale.catalog.spectra_fits import read_spectra_fits
 from stellarscale.catalog.subset import parse_subset
 from stellarscale.config import digest_of
-from stellarscale.engine.ledger import keep_apart, open_ledger, write_json
 from stellarscale.engine.spectra_tasks import (
     ErrorsTask,
     ReferenceFile,
@@ -29,7 +27,7 @@ from stellarscale.partition.spectra_match import SpectraMatchConfig
 from stellarscale.products.attaching import attach_catalog
 from stellarscale.products.empirical_sample import build_sample
 from stellarscale.products.external import check_externals, match_externals
-from stellarscale.products.inputs import checked_inputs, export_files, import_catalogs, run_directory
+from stellarscale.products.inputs import checked_inputs, close_run, import_catalogs, open_run, run_directory
 from stellarscale.products.leave_one_out import leave_one_out
 from stellarscale.products.library import build_library
 from stellarscale.products.repeat_errors import calibrate_errors
@@ -69,9 +67,7 @@ def run(
     started = time.perf_counter()
     out = run_directory(job)
     plan(job, subset)
-    inputs = [path for paths in checked_inputs(job).values() for path in paths]
-    keep_apart(out, [*inputs, *map(Path, _other_files(job).values())])
-    ledger = open_ledger(out, step="run", digest=digest_of(job.product, job.name), about={}, fresh=fresh)
+    open_run(job, others=map(Path, _other_files(job).values()), fresh=fresh)
     with session(cluster, update=update or fresh) as on:
         catalogs, steps = import_catalogs(on, job)
         references = _references(on, job, catalogs, steps)
@@ -83,9 +79,7 @@ def run(
             catalog = out / f"attached_{number}"
         catalog = _finish(on, job, catalog, steps)
         match_externals(on, job, catalog=catalog, others=catalogs, steps=steps)
-    write_text(out / "job.json", job.model_dump_json(indent=1))
-    write_json(ledger.out / "steps.json", steps)
-    exports = export_files(job, catalog)
+    exports = close_run(job, steps, catalog)
     return {
         "catalog": str(catalog),
         "references": str(references.path),

@@ -15,10 +15,8 @@ import pyarrow as pa
 
 from stellarscale.catalog.reader import StoredCatalog, open_stored
 from stellarscale.config import digest_of, job_text
-from stellarscale.engine.ledger import write_json
 from stellarscale.engine.spectra_tasks import ReferenceFile
 from stellarscale.products.estimates import class_codes, class_names
-from stellarscale.products.evaluation import write_tables
 from stellarscale.products.external import external_evaluations
 from stellarscale.products.inputs import input_files, store_of
 from stellarscale.products.laspm_examples import example_spectra
@@ -28,13 +26,11 @@ from stellarscale.products.laspm_sections import (
     kiel_section,
     reference_section,
 )
-from stellarscale.products.reporting import evaluation_rows, notes_of, step_row
+from stellarscale.products.reporting import evaluation_rows, notes_of, step_row, write_files
 from stellarscale.products.scan import scan_catalog, thinned
 from stellarscale.products.steps import Summary
 from stellarscale.products.truth import against_truth
 from stellarscale.report.content import Evaluation, ExtraSection, ReportContent
-from stellarscale.report.numbers import numbers_json
-from stellarscale.report.page import write_report
 
 if TYPE_CHECKING:
     from stellarscale.settings.laspm import LaspmJob
@@ -160,13 +156,7 @@ def write_laspm_report(
         rows_total=stored.num_rows,
         notes=notes_of(stored),
     )
-    numbers = numbers_json(content)
-    write_json(out / "report.json", numbers)
-    write_tables(numbers, None, out / "evaluation")
-    for name in TABLES:
-        if name in numbers:
-            write_json(out / "evaluation" / f"{name}.json", numbers[name])
-    return write_report(content, out / "report.html")
+    return write_files(content, out, tables=TABLES)
 
 
 def _spectra(job: LaspmJob) -> Path:

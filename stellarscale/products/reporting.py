@@ -111,9 +111,30 @@ def write_run_report(
         notes=notes_of(stored),
         **_axes(job),
     )
+    return write_files(content, out, members=members)
+
+
+def write_files(
+    content: ReportContent, out: Path, *, members: pa.Table | None = None, tables: Sequence[str] = ()
+) -> Path:
+    """Write ``report.html``, ``report.json`` and the tables of ``evaluation/``; returns the page.
+
+    Parameters
+    ----------
+    content : ReportContent
+    out : Path
+        Directory of the run.
+    members : Table, optional
+        Members of star clusters.
+    tables : sequence of str
+        Entries of the report's numbers that are files of their own beside the tables of every product.
+    """
     numbers = numbers_json(content)
     write_json(out / "report.json", numbers)
     write_tables(numbers, members, out / "evaluation")
+    for name in tables:
+        if name in numbers:
+            write_json(out / "evaluation" / f"{name}.json", numbers[name])
     return write_report(content, out / "report.html")
 
 

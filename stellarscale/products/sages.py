@@ -10,12 +10,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from stellarscale.catalog.atomic import write_text
 from stellarscale.catalog.properties import CatalogProperties
 from stellarscale.catalog.reader import open_stored
 from stellarscale.catalog.subset import Subset, parse_subset
 from stellarscale.config import SagesJob, digest_of
-from stellarscale.engine.ledger import keep_apart, open_ledger, write_json
 from stellarscale.engine.tasks import PredictTask, predict_pixel
 from stellarscale.errors import InputError
 from stellarscale.partition.predict import PredictConfig, output_schema
@@ -24,7 +22,7 @@ from stellarscale.products.evaluation import check_evaluation
 from stellarscale.products.external import match_externals
 from stellarscale.products.featured import feature_inputs, located, no_features, output_properties
 from stellarscale.products.forests import TrainedModel, stored_models, train_models
-from stellarscale.products.inputs import checked_inputs, export_files, import_catalogs, run_directory, store_of
+from stellarscale.products.inputs import checked_inputs, close_run, import_catalogs, open_run, run_directory, store_of
 from stellarscale.products.labels import sample_task, training_sources
 from stellarscale.products.matching import match_chain
 from stellarscale.products.pretrained import given_models
@@ -63,9 +61,8 @@ def run(
     """
     started = time.perf_counter()
     out = run_directory(job)
-    inputs = plan(job, subset)["inputs"].values()
-    keep_apart(out, [Path(path) for paths in inputs for path in paths])
-    ledger = open_ledger(out, step="run", digest=digest_of(job.product, job.name), about={}, fresh=fresh)
+    plan(job, subset)
+    open_run(job, fresh=fresh)
     # What a store shares with other jobs is not thrown away: only what changed is made anew.
     with session(cluster, update=update or fresh) as on:
         catalogs, steps = import_catalogs(on, job)
@@ -77,9 +74,7 @@ def run(
         steps += scan(on, job, out)
         compared = compare(on, job, out)
         match_externals(on, job, catalog=catalog, others=catalogs, steps=steps)
-    write_text(out / "job.json", job.model_dump_json(indent=1))
-    write_json(ledger.out / "steps.json", steps)
-    exports = export_files(job, catalog)
+    exports = close_run(job, steps, catalog)
     reported = write_report(job, out, steps, models)
     raise_failed(compared)
     return {

@@ -222,7 +222,9 @@ def test_stamps_of_another_kind(changes):
 
 
 def test_how_pixels_are_stored_does_not_matter():
-    check_stamps(MODEL, dataclasses.replace(STAMPS, dtype="float32"))
+    wider = dataclasses.replace(STAMPS, dtype="float32")
+    assert wider != MODEL.stamps
+    check_stamps(MODEL, wider)  # another shape would raise, as the test above shows
 
 
 def test_labels_of_another_job():
