@@ -1,11 +1,10 @@
-"""Survey files into a catalogue: rows are conserved, bytes do not depend on scheduling, mistakes are told."""
+"""Survey files into a catalogue: rows are conserved, values arrive, bytes do not depend on scheduling."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,72 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from reference.import_inputs import COLUMNS, SCHEMA, files_under, random_table, rows_of, survey, table_of, write_files
 
-from stellarscale.catalog import importer, layout
-from stellarscale.catalog.import_plan import ImportConfig, plan_import, prepare_output
-from stellarscale.catalog.import_reduce import adaptive_partitions, plan_partitions, reduce_pixel
-from stellarscale.catalog.importer import (
-    REJECTS_FILE,
-    ImportSummary,
-    find_duplicates,
-    finish_import,
-    import_files,
-    reduce_partition,
-    spill_source,
-)
+from stellarscale.catalog import layout
+from stellarscale.catalog.import_plan import ImportConfig, plan_import
+from stellarscale.catalog.import_reduce import adaptive_partitions
+from stellarscale.catalog.importer import REJECTS_FILE, import_files
 from stellarscale.catalog.pixels import Pixel, adaptive_pixels
-from stellarscale.catalog.reader import StoredCatalog, open_stored, read_pixel
-from stellarscale.catalog.writer import WriteOptions
-from stellarscale.errors import CatalogError, ConfigError, InputError, RowCountError, SchemaError
+from stellarscale.catalog.reader import StoredCatalog, open_stored
 from stellarscale.flags import Flag
-from stellarscale.schema import SurveySchema
-
-COLUMNS: dict[str, Any] = {
-    "source_id": {"native": ["source_id"], "dtype": "int64", "required": True},
-    "ra": {"native": ["ra"], "dtype": "float64", "unit": "deg", "required": True},
-    "dec": {"native": ["dec"], "dtype": "float64", "unit": "deg", "required": True},
-    "mag": {"native": ["mag"], "dtype": "float32", "unit": "mag", "ucd": "phot.mag"},
-}
-
-
-def survey(**changes: Any) -> SurveySchema:
-    fields = {"name": "mock", "alias": "mk", "title": "a mock survey", "id": "source_id", "columns": COLUMNS}
-    return SurveySchema.model_validate({**fields, **changes})
-
-
-SCHEMA = survey()
-
-
-def table_of(ids: Sequence[int | None], ra: Iterable[float], dec: Iterable[float]) -> pa.Table:
-    ids = pa.array(list(ids), type=pa.int64())
-    mag = np.arange(len(ids), dtype=np.float32)
-    return pa.table({"source_id": ids, "ra": np.array(ra, float), "dec": np.array(dec, float), "mag": mag})
-
-
-def random_table(rows: int, seed: int, *, first: int = 0) -> pa.Table:
-    rng = np.random.default_rng(seed)
-    return table_of(range(first, first + rows), rng.uniform(0, 360, rows), rng.uniform(-90, 90, rows))
-
-
-def write_files(directory: Path, tables: Sequence[pa.Table]) -> list[Path]:
-    directory.mkdir(parents=True, exist_ok=True)
-    paths = [directory / f"part{number}.parquet" for number in range(len(tables))]
-    for path, table in zip(paths, tables, strict=True):
-        pq.write_table(table, path)
-    return paths
-
-
-def files_under(root: Path) -> dict[str, bytes]:
-    """Every data file of a catalogue; the properties hold a date and are left out."""
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and "properties" not in path.name
-    }
-
-
-def rows_of(catalog: StoredCatalog) -> list[dict[str, Any]]:
-    return [row for pixel in catalog.pixels for row in read_pixel(catalog, pixel).to_pylist()]
 
 
 def partition_files(catalog: StoredCatalog) -> Iterator[tuple[Pixel, pa.Table]]:
@@ -250,21 +192,6 @@ def test_chosen_columns_are_the_catalogues_only_ones(tmp_path: Path) -> None:
     assert rows_of(chosen) == without
 
 
-def test_a_resume_wants_the_same_columns_however_they_were_named(tmp_path: Path) -> None:
-    paths = write_files(tmp_path / "in", [random_table(50, 1)])
-    prepare_output(plan_import(paths, SCHEMA, ImportConfig(columns=("source_id",))), tmp_path / "out")
-    with pytest.raises(CatalogError, match="interrupted import"):
-        import_files(paths, SCHEMA, tmp_path / "out")
-    assert import_files(paths, SCHEMA, tmp_path / "out", ImportConfig(columns=("dec", "ra"))).rows_out == 50
-
-
-def test_an_unknown_column_is_told_before_anything_is_written(tmp_path: Path) -> None:
-    paths = write_files(tmp_path / "in", [random_table(50, 1)])
-    with pytest.raises(ConfigError, match=r"no such column.*'magg'.*did you mean 'mag'"):
-        import_files(paths, SCHEMA, tmp_path / "out", ImportConfig(columns=("magg",)))
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_rows_without_ids_or_positions_get_them_across_files(tmp_path: Path, kind: str) -> None:
     nameless = survey(
@@ -336,198 +263,16 @@ def test_rejects_of_all_files_are_kept(tmp_path: Path) -> None:
     ]
 
 
-def test_an_interrupted_import_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = write_files(tmp_path / "in", [random_table(200, seed) for seed in range(3)])
-    config = ImportConfig(max_rows=60, batch_rows=50)
-    whole = import_files(paths, SCHEMA, tmp_path / "whole", config)
-    calls = 0
-
-    def dies_at_third(*arguments: Any, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise KeyboardInterrupt
-        return reduce_pixel(*arguments, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(importer, "reduce_pixel", dies_at_third)
-        with pytest.raises(KeyboardInterrupt):
-            import_files(paths, SCHEMA, tmp_path / "out", config)
-    assert (tmp_path / "out" / ".stellarscale").is_dir()
-    with pytest.raises(CatalogError):
-        open_stored(tmp_path / "out")
-    with monkeypatch.context() as patch:
-        patch.setattr("stellarscale.catalog.spill.read_batches", None)  # every file must come from the spill
-        again = import_files(paths, SCHEMA, tmp_path / "out", config)
-    assert (again.rows_out, again.duplicates, again.bytes) == (whole.rows_out, whole.duplicates, whole.bytes)
-    assert files_under(tmp_path / "out") == files_under(tmp_path / "whole")
-
-
-def test_a_spill_that_died_halfway_is_made_again(tmp_path: Path) -> None:
-    paths = write_files(tmp_path / "in", [random_table(50, 1), random_table(50, 2, first=50)])
-    plan = plan_import(paths, SCHEMA)
-    spill_dir = prepare_output(plan, tmp_path / "out")
-    spill_source(0, plan, spill_dir)
-    torn = spill_dir / ".000001.0123"
-    torn.mkdir()
-    (torn / "rows.arrow").write_bytes(b"ARROW1")
-    summary = import_files(paths, SCHEMA, tmp_path / "out")
-    assert summary.rows_out == 100
-    assert not (tmp_path / "out" / ".stellarscale").exists()
-
-
 def test_nothing_but_the_catalogue_is_left(tmp_path: Path) -> None:
     import_files(write_files(tmp_path / "in", [random_table(50, 1)]), SCHEMA, tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"dataset", "hats.properties", "properties", "partition_info.csv", "skymap.fits"}
 
 
-def test_an_interrupted_import_of_something_else_is_refused(tmp_path: Path) -> None:
-    paths = write_files(tmp_path / "in", [random_table(50, 1)])
-    prepare_output(plan_import(paths, SCHEMA), tmp_path / "out")
-    with pytest.raises(CatalogError, match=r"interrupted import.*--fresh"):
-        import_files(paths, SCHEMA, tmp_path / "out", ImportConfig(max_rows=10))
-
-
-def test_a_file_that_changed_stops_the_resume(tmp_path: Path) -> None:
-    paths = write_files(tmp_path / "in", [random_table(50, 1)])
-    prepare_output(plan_import(paths, SCHEMA), tmp_path / "out")
-    os.utime(paths[0], ns=(1, 1))
-    with pytest.raises(CatalogError, match="interrupted import"):
-        import_files(paths, SCHEMA, tmp_path / "out")
-
-
-def test_a_finished_catalogue_is_not_overwritten(tmp_path: Path) -> None:
-    paths = write_files(tmp_path / "in", [random_table(50, 1)])
-    import_files(paths, SCHEMA, tmp_path / "out")
-    before = files_under(tmp_path / "out")
-    with pytest.raises(CatalogError, match=r"finished catalogue.*dataset.*--fresh"):
-        import_files(paths, SCHEMA, tmp_path / "out")
-    assert files_under(tmp_path / "out") == before
-
-
-def test_other_peoples_files_are_never_touched(tmp_path: Path) -> None:
-    paths = write_files(tmp_path / "in", [random_table(5, 1)])
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.tex").write_text("years of work")
-    with pytest.raises(CatalogError, match=r"something else.*thesis\.tex"):
-        import_files(paths, SCHEMA, tmp_path / "out")
-    assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
-    with pytest.raises(InputError, match="is a file"):
-        import_files(paths, SCHEMA, tmp_path / "out" / "thesis.tex")
-
-
-def test_files_that_cannot_be_imported(tmp_path: Path) -> None:
-    (good,) = write_files(tmp_path, [random_table(5, 1)])
-    empty = tmp_path / "empty.parquet"
-    empty.touch()
-    cases: list[tuple[list[Path], str]] = [
-        ([], "no file to import"),
-        ([good, tmp_path / "absent"], "does not exist.*absent"),
-        ([tmp_path], "a directory"),
-        ([good, empty], r"empty\.parquet.*0 bytes"),
-        ([good, tmp_path / "." / good.name], "given twice"),
-    ]
-    for files, message in cases:
-        with pytest.raises(InputError, match=message):
-            import_files(files, SCHEMA, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_files_must_have_the_same_columns(tmp_path: Path) -> None:
-    paths = write_files(tmp_path / "in", [random_table(5, 1), random_table(5, 2).drop_columns(["mag"])])
-    message = r"part0\.parquet and .*part1\.parquet.*only in the first: mag; only in the second: none"
-    with pytest.raises(SchemaError, match=message):
-        import_files(paths, SCHEMA, tmp_path / "out")
-    with pytest.raises(SchemaError, match="dec"):
-        import_files(write_files(tmp_path, [random_table(5, 1).drop_columns(["dec"])]), SCHEMA, tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    ("numbers", "message"),
-    [
-        ({"max_rows": 0}, "max_rows"),
-        ({"batch_rows": -1}, "batch_rows"),
-        ({"threads": 0}, "threads"),
-        ({"hashes_at_once": 0}, "hashes_at_once"),
-        ({"min_order": 5, "finest_order": 4}, "min_order 5"),
-        ({"min_order": -1}, "min_order -1"),
-        ({"finest_order": 13}, "finest_order 13"),
-    ],
-)
-def test_numbers_out_of_range(numbers: dict[str, int], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        ImportConfig(**numbers)
-
-
-def test_digest_follows_what_the_result_depends_on(tmp_path: Path) -> None:
-    paths = write_files(tmp_path, [random_table(5, 1), random_table(5, 2)])
-    digest = plan_import(paths, SCHEMA).digest
-    assert plan_import([str(path) for path in paths], SCHEMA, ImportConfig(threads=8)).digest == digest
-    others = [
-        plan_import(paths[:1], SCHEMA),
-        plan_import(paths[::-1], SCHEMA),
-        plan_import(paths, survey(alias="other")),
-        plan_import(paths, SCHEMA, ImportConfig(max_rows=7)),
-        plan_import(paths, SCHEMA, ImportConfig(write=WriteOptions(level=1))),
-    ]
-    assert len({digest, *(plan.digest for plan in others)}) == 6
-
-
 def test_threads_go_into_files_only_when_files_are_few(tmp_path: Path) -> None:
     paths = write_files(tmp_path, [random_table(5, seed) for seed in range(3)])
     config = ImportConfig(threads=4)
     assert [plan_import(paths[:n], SCHEMA, config).threads_per_file for n in (1, 2, 3)] == [4, 2, 1]
-
-
-def spilled(tmp_path: Path) -> tuple[Any, Path, list[Any]]:
-    paths = write_files(tmp_path / "in", [random_table(40, 1), random_table(40, 2)])
-    plan = plan_import(paths, SCHEMA, ImportConfig(max_rows=30))
-    spill_dir = prepare_output(plan, tmp_path / "out")
-    return plan, spill_dir, [spill_source(number, plan, spill_dir) for number in range(2)]
-
-
-def test_a_partition_with_other_rows_than_counted_is_an_error(tmp_path: Path) -> None:
-    plan, spill_dir, records = spilled(tmp_path)
-    pixel, rows = plan_partitions(records, plan, spill_dir)[0]
-    find_duplicates(records, plan, spill_dir)
-    with pytest.raises(RowCountError, match=rf"partition {pixel}.*Seen: {rows}\. Needed: {rows + 1}\."):
-        reduce_pixel(pixel, rows + 1, plan, spill_dir, tmp_path / "out")
-    assert not (tmp_path / "out" / "dataset").exists()
-
-
-def test_counts_that_do_not_add_up_are_an_error(tmp_path: Path) -> None:
-    plan, spill_dir, records = spilled(tmp_path)
-    counts = records[0].files(spill_dir).counts
-    damaged = np.load(counts)
-    damaged[1, 0] += 5
-    np.save(counts, damaged)
-    with pytest.raises(RowCountError, match=r"Seen: 85\. Needed: 80\."):
-        plan_partitions(records, plan, spill_dir)
-
-
-def test_a_lost_partition_stops_the_end(tmp_path: Path) -> None:
-    plan, spill_dir, records = spilled(tmp_path)
-    root = tmp_path / "out"
-    partitions = plan_partitions(records, plan, spill_dir)
-    duplicates = find_duplicates(records, plan, spill_dir)
-    written = [reduce_partition(part, plan=plan, spill_dir=spill_dir, root=root) for part in partitions]
-    with pytest.raises(RowCountError, match=rf"{80 - partitions[-1].rows} written \+ 0 rejected.*80 rows read"):
-        finish_import(plan, root, spill_dir, records=records, written=written[:-1], duplicates=duplicates)
-    assert spill_dir.is_dir()
-    summary = finish_import(plan, root, spill_dir, records=records, written=written, duplicates=duplicates)
-    assert isinstance(summary, ImportSummary)
-    assert (summary.partitions, summary.bytes) == (len(partitions), sum(record.bytes for record in written))
-
-
-def test_a_partition_written_twice_has_the_same_bytes(tmp_path: Path) -> None:
-    plan, spill_dir, records = spilled(tmp_path)
-    partition = plan_partitions(records, plan, spill_dir)[0]
-    find_duplicates(records, plan, spill_dir)
-    first, second = (
-        reduce_partition(partition, plan=plan, spill_dir=spill_dir, root=tmp_path / "out") for _ in range(2)
-    )
-    assert first == second
 
 
 @pytest.mark.oracle

@@ -1,10 +1,11 @@
-"""A small mock sky with the demo job on it, and a finished run on mock spectra of M stars, each made once."""
+"""Two small catalogues, a mock sky with the demo job, a finished run on mock spectra of M stars; each made once."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from reference.command_line import import_both, write_files
 from reference.mock_m_sky import MRun, run_m_sky, write_m_sky
 
 from stellarscale.config import load_job
@@ -17,6 +18,24 @@ SMALL = (
     "catalogs.gaia.max_rows=3000",
     "catalogs.sages.max_rows=3000",
 )
+
+
+@pytest.fixture(scope="session")
+def survey_files(tmp_path_factory) -> tuple[Path, Path]:
+    """Gaia and a user's table, as files. Read them, do not change them."""
+    return write_files(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="session")
+def catalogs(tmp_path_factory) -> tuple[Path, Path]:
+    """The two tables imported. Read them, do not change them."""
+    return import_both(tmp_path_factory.mktemp("catalogs"))
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    """A directory that is not there yet."""
+    return tmp_path / "out"
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,14 @@ import pandas as pd
 from astropy.table import Table
 from click.testing import CliRunner, Result
 
+from stellarscale.catalog.reader import open_stored, read_columns
 from stellarscale.cli import main
 
 FIRST_ID = 2**53 + 1
 ROWS = 600
 PAIRS = 300
+HEADER = "source_id,ra,dec\n"
+"""Of a table in text that is enough for an import as Gaia's."""
 
 
 def gaia_frame() -> pd.DataFrame:
@@ -93,3 +96,18 @@ def import_both(folder: Path, *, max_rows: int = 150) -> tuple[Path, Path]:
     summary("import", gaia, "--survey", "gaia_dr3", "--out", folder / "gaia", "--max-rows", max_rows)
     summary("import", user, "--survey", "user_table", "--out", folder / "user", "--max-rows", max_rows)
     return folder / "gaia", folder / "user"
+
+
+def import_gaia(*paths: Path, out: Path) -> str:
+    """Import files as Gaia's, which must fail; what is said."""
+    return refused("import", *paths, "--survey", "gaia_dr3", "--out", out)
+
+
+def unfinished(root: Path) -> bool:
+    """Whether nobody could take the directory for a catalogue."""
+    return not (root / "hats.properties").exists() and not (root / "dataset" / "_metadata").exists()
+
+
+def column(root: Path, name: str) -> list:
+    """The values of a column of a catalogue, in the order of the sky."""
+    return read_columns(open_stored(root), [name])[name].to_pylist()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from stellarscale.catalog.import_plan import ImportConfig
+from stellarscale.catalog.writer import WriteOptions
 from stellarscale.errors import InputError
 from stellarscale.kernels.wavelength import WaveGrid
 from stellarscale.schema import SurveySchema
@@ -32,6 +35,10 @@ SCHEMA = SurveySchema.model_validate(
     }
 )
 GRID = SCHEMA.spectrum.grid.wave_grid
+# The catalogue of tests/catalog/conftest.py: several partitions, several row groups in each.
+COUNT = 900
+GROUP = 25
+SMALL = ImportConfig(max_rows=60, files_at_once=70, write=WriteOptions(row_group_rows=GROUP))
 
 
 def write_files(folder: Path, count: int, *, seed: int = 0, per_directory: int = 100) -> list[Path]:
@@ -79,9 +86,21 @@ def read_fake(
     return CanonicalBatch(table, pa.Table.from_pylist(rejects, schema=REJECTS), len(paths))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def fake_reader() -> Iterator[None]:
+@contextmanager
+def fakes_are_read() -> Iterator[None]:
     """Imports of spectra read the files above."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stellarscale.catalog.spill.read_spectra", read_fake)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fake_reader() -> Iterator[None]:
+    """The same for every test of a module that has this name."""
+    with fakes_are_read():
+        yield
+
+
+def content(root: Path) -> dict[str, bytes]:
+    """The partitions of a catalogue to the byte, by their place in it."""
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("Npix=*"))}

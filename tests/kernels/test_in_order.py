@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stellarscale.surveys.in_order import in_order
+from stellarscale.kernels.in_order import in_order
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
