@@ -27,7 +27,7 @@ from stellarscale.catalog.ordering import runs_of, stable_order, sum_counts
 from stellarscale.catalog.spectra_files import read_group
 from stellarscale.errors import RowCountError, RunError, SchemaError
 from stellarscale.kernels.healpix import ORDER, pixel_of
-from stellarscale.surveys.in_order import in_order
+from stellarscale.kernels.in_order import in_order
 from stellarscale.surveys.read import REJECTS, CanonicalBatch, read_batches
 from stellarscale.surveys.spectra.read import read_spectra
 

@@ -95,8 +95,10 @@ class FitsTable:
         self.close()
 
 
-class GzipText:
-    """A gzip-compressed delimited text file (level 1: text is what the mock sky spends its time on).
+class TextTable:
+    """A delimited text file that grows by whole chunks of rows, gzip-compressed when its name ends with ``.gz``.
+
+    Level 1: text is what the mock sky spends its time on.
 
     Parameters
     ----------
@@ -113,22 +115,26 @@ class GzipText:
         self._separator, self._null = separator, null
         path.parent.mkdir(parents=True, exist_ok=True)
         self._stream = path.open("wb")
-        self._squeeze = zlib.compressobj(1, zlib.DEFLATED, _GZIP_WINDOW)
-        self._stream.write(self._squeeze.compress(header.encode()))
+        self._squeeze = zlib.compressobj(1, zlib.DEFLATED, _GZIP_WINDOW) if path.suffix == ".gz" else None
+        self._write(header.encode())
 
     def append(self, columns: Mapping[str, pa.Array | pa.Scalar], n: int) -> None:
         """Add ``n`` rows, a slice at a time so that the text in memory stays small."""
         for start in range(0, n, SLICE_ROWS):
             cells = [c if isinstance(c, pa.Scalar) else c.slice(start, SLICE_ROWS) for c in columns.values()]
-            self._stream.write(self._squeeze.compress(csv_block(cells, separator=self._separator, null=self._null)))
+            self._write(csv_block(cells, separator=self._separator, null=self._null))
         self.rows += n
+
+    def _write(self, text: bytes | pa.Buffer) -> None:
+        self._stream.write(self._squeeze.compress(text) if self._squeeze else text)
 
     def close(self) -> None:
         """End the compressed stream."""
-        self._stream.write(self._squeeze.flush())
+        if self._squeeze:
+            self._stream.write(self._squeeze.flush())
         self._stream.close()
 
-    def __enter__(self) -> GzipText:
+    def __enter__(self) -> TextTable:
         return self
 
     def __exit__(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from stellarscale.kernels.in_order import in_order
 from stellarscale.simulate import dust, gaia, mcatalogs, mlabels, stars
-from stellarscale.simulate.files import FitsTable, GzipText
+from stellarscale.simulate.blocks import threads_of, write_manifest
+from stellarscale.simulate.files import FitsTable, TextTable
 from stellarscale.simulate.lamost_files import FileSpectrum, write_spectrum
 from stellarscale.simulate.mmodels import write_models
 from stellarscale.simulate.mobserve import BANDS_AA, NATIVE, Observed, observe_block
@@ -103,8 +103,7 @@ def simulate_m_stars(
         "extinction": stars.EXTINCTION,
         "systematics": mlabels.described(),
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    return manifest | {"out": str(folder), "seconds": time.perf_counter() - started}
+    return write_manifest(folder, manifest, started=started)
 
 
 def _write_spectra(
@@ -119,20 +118,19 @@ def _write_spectra(
     snr = {band: np.zeros(plan.rows, np.float32) for band in BANDS_AA}
     files: list[str] = []
 
-    def make(block: tuple[int, slice]) -> tuple[slice, list[str], Observed]:
-        number, rows = block
-        part = select(visits, np.arange(rows.start, rows.stop))
+    def make(block: int) -> tuple[list[str], Observed]:
+        part = select(visits, np.arange(*plan.bounds(block)))
         target = select(sky, part["star"])
-        seen = observe_block(target, part, plan.rng("observe", number))
-        return rows, _write_block(seen, target, part, folder), seen
+        seen = observe_block(target, part, plan.rng("observe", block))
+        return _write_block(seen, target, part, folder), seen
 
-    with ThreadPoolExecutor(max_workers=max(workers or os.cpu_count() or 1, 1)) as pool:
-        for rows, names, seen in pool.map(make, plan.blocks()):
-            files += names
-            for band, values in seen.snr.items():
-                snr[band][rows] = values
-            if progress is not None:
-                progress(rows.stop, plan.rows)
+    for block, (names, seen) in enumerate(in_order(make, range(plan.blocks), threads_of(workers))):
+        files += names
+        first, last = plan.bounds(block)
+        for band, values in seen.snr.items():
+            snr[band][first:last] = values
+        if progress is not None:
+            progress(last, plan.rows)
     return files, snr
 
 
@@ -200,7 +198,7 @@ def _write_catalogues(
 
 def _write_csv(path: Path, columns: dict[str, pa.Array | pa.Scalar], *, header: str, null: str = "") -> int:
     rows = max(len(column) for column in columns.values() if isinstance(column, pa.Array))
-    with GzipText(path, header=header, null=null) as text:
+    with TextTable(path, header=header, null=null) as text:
         text.append(columns, rows)
     return rows
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from stellarscale.kernels.in_order import in_order
 from stellarscale.simulate import dust, external, gaia, galaxy, galex, literature, sages, spectra, stars, systematics
 from stellarscale.simulate.allwise import observe_allwise
-from stellarscale.simulate.files import GzipText, write_parquet
+from stellarscale.simulate.blocks import threads_of, write_manifest
+from stellarscale.simulate.files import TextTable, write_parquet
 from stellarscale.simulate.plan import Columns, SkyPlan
 from stellarscale.simulate.sinks import TABLES, Sinks, TextRows
 from stellarscale.simulate.sky import draw_stars
@@ -57,7 +57,8 @@ def simulate_sky(
     out : path
         Folder to fill: one folder per survey, ``truth/truth.parquet``, ``dust/`` and ``manifest.json``.
     workers : int, optional
-        Threads, each with one chunk in memory; as many as there are processors when absent.
+        Threads, each with one chunk in memory, and one more waits to be written; as many as there are processors
+        when absent.
     chunk_rows : int
         Stars made at a time.
     progress : callable, optional
@@ -80,7 +81,8 @@ def simulate_sky(
     folder.mkdir(parents=True, exist_ok=True)
     surveys: dict[str, dict] = {name: {"files": [], "rows_per_file": [], "extra": {}} for name in SURVEYS}
     with Sinks(folder) as sinks:
-        for chunk, result in _in_order(plan, folder, max(workers or _processors(), 1)):
+        made = in_order(partial(_make_chunk, plan, folder=folder), range(plan.chunks), threads_of(workers))
+        for chunk, result in enumerate(made):
             sinks.append(result.parts, result.truth)
             _tally(surveys, result)
             if progress is not None:
@@ -88,30 +90,10 @@ def simulate_sky(
     for name, grown in sinks.surveys.items():
         surveys[name] |= {"files": grown.files, "rows_per_file": grown.rows_per_file}
     maps = [str(path.relative_to(folder)) for path in dust.write_sfd_maps(folder / "dust")]
-    manifest = _manifest(plan, surveys, maps)
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    return manifest | {"out": str(folder), "seconds": time.perf_counter() - started}
+    return write_manifest(folder, _manifest(plan, surveys, maps), started=started)
 
 
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _in_order(plan: SkyPlan, folder: Path, workers: int) -> Iterator[tuple[int, _ChunkResult]]:
-    """Chunks made by threads, handed out in order, never more than ``workers`` in memory at once."""
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        waiting: deque[tuple[int, Future[_ChunkResult]]] = deque()
-        for chunk in range(plan.chunks):
-            waiting.append((chunk, pool.submit(_make_chunk, plan, chunk, folder)))
-            if len(waiting) >= workers:
-                number, future = waiting.popleft()
-                yield number, future.result()
-        while waiting:
-            number, future = waiting.popleft()
-            yield number, future.result()
-
-
-def _make_chunk(plan: SkyPlan, chunk: int, folder: Path) -> _ChunkResult:
+def _make_chunk(plan: SkyPlan, chunk: int, *, folder: Path) -> _ChunkResult:
     """Draw one chunk, observe it with every survey and write the files that belong to it alone."""
     sky = draw_stars(plan, chunk)
     files: list[tuple[str, str, int]] = []
@@ -119,7 +101,7 @@ def _make_chunk(plan: SkyPlan, chunk: int, folder: Path) -> _ChunkResult:
     files += _write_gaia(gaia_columns, len(gaia_rows), plan, chunk, folder)
     psc, psc_rows, psc_extra = observe_twomass(sky, plan, chunk)
     name = f"twomass/psc_{_letters(chunk)}.gz"
-    with GzipText(folder / name, separator="|", null="\\N") as text:
+    with TextTable(folder / name, separator="|", null="\\N") as text:
         text.append(psc, len(psc_rows) + sum(psc_extra.values()))
     files.append(("twomass_psc", name, text.rows))
     wise, _ = observe_allwise(sky, plan, chunk)
@@ -167,7 +149,7 @@ def _write_gaia(
         number = chunk * parts + part
         name = f"gaia/GaiaSource_{number:06d}-{number:06d}.csv.gz"
         cells = {key: c if isinstance(c, pa.Scalar) else c.slice(first, size) for key, c in columns.items()}
-        with GzipText(folder / name, header=gaia.ecsv_header(list(columns)), null="null") as text:
+        with TextTable(folder / name, header=gaia.ecsv_header(list(columns)), null="null") as text:
             text.append(cells, size)
         written.append(("gaia_dr3", name, size))
     return written

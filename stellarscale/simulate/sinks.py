@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stellarscale.simulate import external, galex, literature, sages, spectra
-from stellarscale.simulate.files import FitsTable, GzipText
+from stellarscale.simulate.files import FitsTable, TextTable
 from stellarscale.simulate.truth import TRUTH_SCHEMA
 
 FILE_ROWS = 1_000_000
@@ -45,8 +45,8 @@ class _Text:
     suffix: str
     header: tuple[str, ...]
 
-    def open(self, path: Path) -> GzipText:
-        return GzipText(path, header=",".join(self.header) + "\n")
+    def open(self, path: Path) -> TextTable:
+        return TextTable(path, header=",".join(self.header) + "\n")
 
 
 TABLES: dict[str, _Fits | _Text] = {
@@ -80,7 +80,7 @@ class SurveyFiles:
         if self._file.rows and self._file.rows + rows > self._limit:
             self.close()
             self._open_next()
-        if isinstance(self._file, GzipText):
+        if isinstance(self._file, TextTable):
             assert isinstance(part, TextRows)
             self._file.append(part.columns, part.rows)
         else:

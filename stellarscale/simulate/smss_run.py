@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from stellarscale.kernels.in_order import in_order
 from stellarscale.settings.stamps import BANDS, EXTINCTION
 from stellarscale.simulate import dust, gaia, smss_labels, smss_tables
-from stellarscale.simulate.files import FitsTable, GzipText
+from stellarscale.simulate.blocks import threads_of, write_manifest
+from stellarscale.simulate.files import FitsTable, TextTable
 from stellarscale.simulate.plan import Columns
 from stellarscale.simulate.sinks import TextRows
 from stellarscale.simulate.smss_exposures import draw_exposures
@@ -27,7 +27,6 @@ from stellarscale.simulate.smss_observe import Tally, observe_block
 from stellarscale.simulate.smss_plan import ImagePlan
 from stellarscale.simulate.smss_stars import draw_block
 from stellarscale.simulate.spectra import APOGEE_DTYPE
-from stellarscale.simulate.text import csv_block
 
 FILES = {
     "skymapper_dr4": "smss/dr4_master.fits",
@@ -51,39 +50,22 @@ class _Block:
     odd: dict[str, list]
 
 
-class _PlainText:
-    """A comma-separated text file that grows by whole blocks."""
-
-    def __init__(self, path: Path, header: tuple[str, ...]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows = 0
-        self._stream = path.open("wb")
-        self._stream.write((",".join(header) + "\n").encode())
-
-    def append(self, columns: dict, n: int) -> None:
-        """Add ``n`` rows."""
-        self._stream.write(csv_block(columns.values(), separator=",", null=""))
-        self.rows += n
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-
-
 class _Sinks:
     """All growing files of the mock."""
 
     def __init__(self, folder: Path) -> None:
         path = {name: folder / file for name, file in FILES.items()}
-        self.files: dict[str, FitsTable | GzipText | _PlainText] = {
+        self.files: dict[str, FitsTable | TextTable] = {
             "skymapper_dr4": FitsTable(path["skymapper_dr4"], smss_tables.MASTER_DTYPE, units=smss_tables.MASTER_UNITS),
-            "skymapper_dr4_photometry": GzipText(
+            "skymapper_dr4_photometry": TextTable(
                 path["skymapper_dr4_photometry"], header=",".join(smss_tables.DETECTION_COLUMNS) + "\n"
             ),
-            "skymapper_dr4_images": _PlainText(path["skymapper_dr4_images"], tuple(smss_tables.EXPOSURE_COLUMNS)),
+            "skymapper_dr4_images": TextTable(
+                path["skymapper_dr4_images"], header=",".join(smss_tables.EXPOSURE_COLUMNS) + "\n"
+            ),
             "galah_dr3": FitsTable(path["galah_dr3"], smss_labels.GALAH_DTYPE, units=smss_labels.GALAH_UNITS),
             "apogee_dr17": FitsTable(path["apogee_dr17"], APOGEE_DTYPE),
-            "lamost_lsp3": GzipText(path["lamost_lsp3"], header=",".join(smss_labels.LSP3_COLUMNS) + "\n"),
+            "lamost_lsp3": TextTable(path["lamost_lsp3"], header=",".join(smss_labels.LSP3_COLUMNS) + "\n"),
         }
         self._gaia = path["gaia_dr3"]
         (folder / "truth").mkdir(exist_ok=True)
@@ -95,7 +77,7 @@ class _Sinks:
         for name, part in block.parts.items():
             if name not in self.files:
                 assert isinstance(part, TextRows)
-                self.files[name] = GzipText(self._gaia, header=gaia.ecsv_header(list(part.columns)), null="null")
+                self.files[name] = TextTable(self._gaia, header=gaia.ecsv_header(list(part.columns)), null="null")
             file = self.files[name]
             if isinstance(part, TextRows):
                 assert not isinstance(file, FitsTable)
@@ -157,7 +139,8 @@ def simulate_images(
     tally, odd = Tally(), dict[str, list]()
     sinks = _Sinks(folder)
     try:
-        for block, result in _in_order(plan, folder, max(workers or os.cpu_count() or 1, 1)):
+        made = in_order(partial(_make_block, plan, folder=folder), range(plan.blocks), threads_of(workers))
+        for block, result in enumerate(made):
             sinks.append(result)
             _add(tally, odd, result)
             if progress is not None:
@@ -166,25 +149,10 @@ def simulate_images(
         sinks.close()
     manifest = _manifest(plan, sinks, tally, odd)
     manifest["dust"] = [str(path.relative_to(folder)) for path in dust.write_sfd_maps(folder / "dust")]
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    return manifest | {"out": str(folder), "seconds": time.perf_counter() - started}
+    return write_manifest(folder, manifest, started=started)
 
 
-def _in_order(plan: ImagePlan, folder: Path, workers: int) -> Iterator[tuple[int, _Block]]:
-    """Blocks made by threads, handed out in order, never more than ``workers`` of them waiting."""
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        waiting: deque[tuple[int, Future[_Block]]] = deque()
-        for block in range(plan.blocks):
-            waiting.append((block, pool.submit(_make_block, plan, block, folder)))
-            if len(waiting) > workers:
-                number, future = waiting.popleft()
-                yield number, future.result()
-        while waiting:
-            number, future = waiting.popleft()
-            yield number, future.result()
-
-
-def _make_block(plan: ImagePlan, block: int, folder: Path) -> _Block:
+def _make_block(plan: ImagePlan, block: int, *, folder: Path) -> _Block:
     """Draw the stars of one block, expose, measure, and observe them with every other survey."""
     sky = draw_block(plan, block)
     exposures = draw_exposures(sky, plan, block)

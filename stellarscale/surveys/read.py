@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from stellarscale.errors import RowCountError, SchemaError
+from stellarscale.kernels.in_order import in_order
 from stellarscale.schema import SurveySchema
 from stellarscale.surveys.canonical import REJECTS, CanonicalBatch, canonical_batch
 from stellarscale.surveys.fits_table import open_fits
-from stellarscale.surveys.in_order import in_order
 from stellarscale.surveys.mapping import match_columns
 from stellarscale.surveys.native import Source, open_bytes
 from stellarscale.surveys.other_tables import open_parquet, open_votable

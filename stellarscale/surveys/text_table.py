@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from stellarscale.errors import InputError
-from stellarscale.surveys.in_order import in_order
+from stellarscale.kernels.in_order import in_order
 from stellarscale.surveys.native import NativeColumn, open_bytes, rebatch
 from stellarscale.surveys.text_layout import Layout
 

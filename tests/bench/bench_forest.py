@@ -13,17 +13,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.util
-import json
 import os
 import platform
-import resource
 import statistics
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
+from measuring import peak_memory_mb, show, timed
 
 N_FEATURES = 15
 TOLERANCE = 1e-6  # of the label's unit
@@ -91,13 +91,6 @@ def build(options: argparse.Namespace) -> tuple[Any, str, float]:
     return forest, trainer.__module__.partition(".")[0], time.perf_counter() - started
 
 
-def timed(function: Any, x: np.ndarray) -> tuple[float, float]:
-    """Wall-clock and processor seconds of one call."""
-    wall, processor = time.perf_counter(), time.process_time()
-    function(x)
-    return time.perf_counter() - wall, time.process_time() - processor
-
-
 def largest_difference(forest: Any, ours: Any, x: np.ndarray) -> float:
     """Largest disagreement in the mean (with scikit-learn) and in the spread over trees."""
     mean, std = ours(x)
@@ -128,10 +121,8 @@ def survey(packed: Any, options: argparse.Namespace) -> dict[str, Any]:
         return sum(int(np.isfinite(np.add(*predict(forest, x))).sum()) for forest in copies)
 
     predict(packed, partitions[0][:1000])
-    wall, processor = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(options.threads) as pool:
-        done = sum(pool.map(predict_one, range(n_partitions)))
-    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+        wall, processor, done = timed(lambda: sum(pool.map(predict_one, range(n_partitions))))
     return {
         "survey_predictions": done,
         "survey_partitions": n_partitions,
@@ -156,7 +147,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     x = stars(options.rows, options, seed=2)
     peer, ours = forest.predict, lambda rows: predict(packed, rows)
     difference = largest_difference(forest, ours, x[:4000])
-    pairs = [(timed(peer, x), timed(ours, x)) for _ in range(options.repeats)]
+    pairs = [tuple(timed(partial(side, x))[:2] for side in (peer, ours)) for _ in range(options.repeats)]
     rate = {
         name: statistics.median(options.rows / pair[side][0] for pair in pairs)
         for side, name in enumerate(("sklearn", "stellarscale"))
@@ -178,7 +169,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         "ratio_processor": round(statistics.median(peer[1] / own[1] for peer, own in pairs), 2),
         "ratio_wall_each": [round(peer[0] / own[0], 2) for peer, own in pairs],
         **whole,
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_rss_mb": peak_memory_mb(),
         "versions": {
             "python": platform.python_version(),
             "numpy": np.__version__,
@@ -192,12 +183,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; 0 when the results agree to 1e-6 of the label's unit."""
     options = parse(argv)
     result = compare(options)
-    if options.json:
-        print(json.dumps(result))
-    else:
-        for name, value in result.items():
-            print(f"{name:28s} {value}")
-    return 0 if result["equal"] else 1
+    return show(result, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +28,7 @@ import pyarrow.parquet as pq
 import yaml
 from bench_resume import digest, receipts
 from bench_scale import pin
+from measuring import work_folder
 from spectra_survey import LABELS, Survey, make_survey
 
 from stellarscale.catalog.reader import open_stored, read_columns
@@ -207,10 +207,8 @@ def text(found: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Print what was found; the exit code is 1 when rows are lost, anything was done twice, or bytes differ."""
     options = parse(argv)
-    scratch = tempfile.mkdtemp(prefix="stellarscale-laspm-") if options.work is None else None
-    folder = Path(scratch or options.work)
     found: dict[str, Any] = {"rows": options.rows, "cores": options.cores}
-    try:
+    with work_folder(options.work) as folder:
         survey = Survey(options.rows, options.seed, folder / f"survey_{options.rows}_{options.seed}")
         started = time.perf_counter()
         make_survey(survey, options.cores)
@@ -219,12 +217,9 @@ def main(argv: list[str] | None = None) -> None:
         found["runs"] = [measure(survey, job, cluster, options) for cluster in options.cluster]
         if options.kill_at is not None:
             found["resume"] = kill_and_resume(job, options)
-        if not (options.keep or scratch):
+        if options.work is not None and not options.keep:
             for made in (survey.folder, *folder.glob("run_*")):
                 shutil.rmtree(made) if made.is_dir() else made.unlink()
-    finally:
-        if scratch:
-            shutil.rmtree(scratch, ignore_errors=True)
     print(json.dumps(found) if options.json else text(found))
     resume = found.get("resume", {"receipts_redone_or_lost": [], "files_that_differ": []})
     lost = any(len(set(run["rows"].values()) | {options.rows}) > 1 for run in found["runs"])

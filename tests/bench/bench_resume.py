@@ -15,10 +15,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from bench_scale import simulate
+from measuring import work_folder
 
 Marks = dict[str, int]
 
@@ -102,11 +104,7 @@ def digest(path: Path) -> str:
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run, kill, resume, compare."""
     sky = options.sky or folder / "sky"
-    if not (sky / "manifest.json").is_file():
-        simulate = [sys.executable, "-m", "stellarscale.cli", "simulate", "--rows", str(options.rows)]
-        subprocess.run(
-            [*simulate, "--seed", str(options.seed), "--out", str(sky)], check=True, stdout=subprocess.DEVNULL
-        )
+    simulate(sky, rows=options.rows, seed=options.seed)
     whole, killed = options.whole or folder / "whole", folder / "killed"
     seconds = options.seconds or whole_run(sky, whole, options)
     shutil.rmtree(killed, ignore_errors=True)
@@ -131,12 +129,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> None:
     """Print what was found; the exit code is 1 when anything differs or was done twice."""
     options = parse(argv)
-    scratch = tempfile.mkdtemp(prefix="stellarscale-resume-") if options.work is None else None
-    try:
-        found = measure(options, Path(scratch or options.work))
-    finally:
-        if scratch:
-            shutil.rmtree(scratch, ignore_errors=True)
+    with work_folder(options.work) as folder:
+        found = measure(options, folder)
     print(json.dumps(found, indent=None if options.json else 1))
     if found["receipts_redone_or_lost"] or found["files_that_differ"]:
         sys.exit(1)

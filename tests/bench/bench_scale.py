@@ -13,10 +13,11 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from measuring import work_folder
 
 JOBS = ("sages_set1", "sages_set2")
 GROUPS = ("import", "match", "labels", "training rows", "train", "predict", "other")
@@ -41,22 +42,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def simulate(rows: int, options: argparse.Namespace, folder: Path) -> Path:
-    """A mock sky of that many stars; one that is there already is taken as it is."""
-    sky = folder / f"sky_{rows}_{options.seed}"
+def simulate(sky: Path, *, rows: int, seed: int) -> None:
+    """Make a mock sky of that many stars; one that is there already is taken as it is."""
     if not (sky / "manifest.json").is_file():
-        command = [
-            sys.executable,
-            "-m",
-            "stellarscale.cli",
-            "simulate",
-            "--rows",
-            str(rows),
-            "--seed",
-            str(options.seed),
-        ]
+        command = [sys.executable, "-m", "stellarscale.cli", "simulate", "--rows", str(rows), "--seed", str(seed)]
         subprocess.run([*command, "--out", str(sky)], check=True, stdout=subprocess.DEVNULL)
-    return sky
 
 
 def run_job(job: str, sky: Path, run: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -103,7 +93,8 @@ def group_of(step: dict[str, Any]) -> str:
 
 def measure(rows: int, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Both jobs at one size: seconds by group, peak memory, rows of the catalogues."""
-    sky, run = simulate(rows, options, folder), folder / f"run_{rows}"
+    sky, run = folder / f"sky_{rows}_{options.seed}", folder / f"run_{rows}"
+    simulate(sky, rows=rows, seed=options.seed)
     shutil.rmtree(run, ignore_errors=True)
     results = {job: run_job(job, sky, run, options) for job in JOBS}
     groups: dict[str, float] = {}
@@ -163,13 +154,8 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Measure every size, print the table, write the plot."""
     options = parse(argv)
-    scratch = tempfile.mkdtemp(prefix="stellarscale-scale-") if options.work is None else None
-    folder = Path(scratch or options.work)
-    try:
+    with work_folder(options.work) as folder:
         results = [measure(rows, options, folder) for rows in sorted(options.rows)]
-    finally:
-        if scratch:
-            shutil.rmtree(scratch, ignore_errors=True)
     if options.plot:
         plot(results, options.plot)
     print(json.dumps({"cores": options.cores, "results": results}) if options.json else table(results))

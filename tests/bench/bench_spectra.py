@@ -12,18 +12,14 @@ per processor second do not.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import resource
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from measuring import machine, peak_memory_mb, show, timed
 
 TOLERANCE = 1e-8  # of chi^2
 WINDOW_AA = (6000.0, 8800.0)
@@ -134,13 +130,6 @@ def plain(method: Callable, flux: np.ndarray, ivar: np.ndarray, references: np.n
     return np.array(index), np.array(chi2), np.array(combined)
 
 
-def timed(function: Callable) -> tuple[float, float, Any]:
-    """Wall-clock and processor seconds of one call, and its result."""
-    wall, processor = time.perf_counter(), time.process_time()
-    result = function()
-    return time.perf_counter() - wall, time.process_time() - processor, result
-
-
 def on_threads(flux: np.ndarray, ivar: np.ndarray, templates: Any, options: argparse.Namespace) -> int:
     """Match all spectra in blocks on worker threads; the number matched."""
     from stellarscale.kernels.template_match import match_spectra
@@ -196,7 +185,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         "prepare_seconds": round(prepare_seconds, 2),
         "templates_mb": round(sum(a.nbytes for a in templates if isinstance(a, np.ndarray)) / 1e6, 1),
         "spectra_mb": round((flux.nbytes + ivar.nbytes) / 1e6),
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_rss_mb": peak_memory_mb(),
     }
 
 
@@ -212,7 +201,7 @@ def figures(rounds: list[dict], equal: dict[str, tuple[bool, float]], options: a
         f"{options.threads}_threads": median(lambda each: options.spectra / each["both"][0]),
         f"{options.threads}_threads_best": max(options.spectra / each["both"][0] for each in rounds),
     }
-    result: dict[str, Any] = {"order": options.order, "best": options.best, "cores": len(os.sched_getaffinity(0))}
+    result: dict[str, Any] = {"order": options.order, "best": options.best, **machine()}
     result["spectra_per_second"] = {name: round(rate) for name, rate in rates.items()}
     share = options.spectra / options.loop
     for name, (is_equal, difference) in equal.items():
@@ -221,7 +210,6 @@ def figures(rounds: list[dict], equal: dict[str, tuple[bool, float]], options: a
         result[f"{name}_equal"] = is_equal
         result[f"{name}_chi2_difference"] = difference
     result["equal"] = all(is_equal for is_equal, _ in equal.values())
-    result["python"], result["numpy"] = platform.python_version(), np.__version__
     return result
 
 
@@ -229,12 +217,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; 0 when the same references were found and chi^2 agrees to 1e-8."""
     options = parse(argv)
     result = compare(options)
-    if options.json:
-        print(json.dumps(result))
-    else:
-        for name, value in result.items():
-            print(f"{name:28s} {value}")
-    return 0 if result["equal"] else 1
+    return show(result, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,9 @@ page cache after they were written; to hold the bench to two cores, start it und
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import resource
 import statistics
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -30,6 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from measuring import machine, peak_memory_mb, show, timed
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -133,13 +129,6 @@ def difference(task: StampTask, stars: list[dict], plain: list) -> tuple[bool, f
     return bool((np.isnan(ours) == np.isnan(theirs)).all()), float(np.nanmax(off))
 
 
-def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Wall-clock seconds of one call, and what it gave."""
-    start = time.perf_counter()
-    result = function()
-    return time.perf_counter() - start, result
-
-
 def rows_of(root: Path) -> list[dict]:
     """All rows of a catalogue."""
     stored = open_stored(root)
@@ -163,10 +152,10 @@ def compare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     for _ in range(options.repeats):
         seconds = {}
         for name, pool in pools.items():
-            seconds[name], count = timed(partial(step, task, pool))
+            seconds[name], _, count = timed(partial(step, task, pool))
             used.add(count)
         rounds.append({name: options.stars / spent for name, spent in seconds.items()})
-        rounds[-1]["peer"] = len(stars) / timed(peer)[0]
+        rounds[-1]["peer"] = len(stars) / timed(peer).wall
     for pool in pools.values():
         pool.shutdown()
     result: dict[str, Any] = {"stars": options.stars, "detections_per_star": DETECTIONS, "rounds": options.repeats}
@@ -179,10 +168,8 @@ def compare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "equal": same and largest <= TOLERANCE and used == {options.stars * DETECTIONS},
         "same_footprint": same,
         "largest_difference": largest,
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
+        "peak_memory_mb": peak_memory_mb(),
+        **machine(),
     }
 
 
@@ -191,12 +178,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     with tempfile.TemporaryDirectory() as folder:
         result = compare(Path(folder), options)
-    if options.json:
-        print(json.dumps(result))
-    else:
-        for name, value in result.items():
-            print(f"{name:28s} {value}")
-    return 0 if result["equal"] else 1
+    return show(result, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,13 @@ Also measured: how far an affine map alone is from the full map, for distortions
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import platform
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from measuring import machine, show, timed
 
 TOLERANCE = 1e-6  # of the peak
 SCALE_DEG = 0.4976 / 3600
@@ -193,13 +189,6 @@ def affine_alone(distortion_px: float, size: int, *, n: int = 40) -> dict[str, f
     }
 
 
-def timed(function: Callable) -> float:
-    """Wall-clock seconds of one call."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
 def compare(options: argparse.Namespace) -> dict[str, Any]:
     """Check equality, then time in pairs."""
     stars = mock_stars(options.stars, options)
@@ -214,9 +203,9 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     }
     few = stars[: max(len(stars) // 10, 1)]
     rounds = [
-        {"kernel": timed(lambda: one_by_one(stars, options)) / len(stars) / options.images}
-        | {"full_map": timed(lambda: one_by_one(few, full)) / len(few) / options.images}
-        | {name: timed(peer) / len(pairs) for name, peer in peers.items()}
+        {"kernel": timed(lambda: one_by_one(stars, options)).wall / len(stars) / options.images}
+        | {"full_map": timed(lambda: one_by_one(few, full)).wall / len(few) / options.images}
+        | {name: timed(peer).wall / len(pairs) for name, peer in peers.items()}
         for _ in range(options.repeats)
     ]
     result: dict[str, Any] = {
@@ -233,9 +222,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         "distortion_px": [round(float(value), 6) for value in np.percentile(distortion, [50, 99, 100])],
         "full_share": float(np.concatenate([each.full_wcs for each in aligned]).mean()),
         "affine": {str(each): affine_alone(each, options.size) for each in DISTORTIONS_PX},
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
+        **machine(),
     }
 
 
@@ -243,15 +230,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; 0 when values agree to 1e-6 of the peak and footprints are the same."""
     options = parse(argv)
     result = compare(options)
-    if options.json:
-        print(json.dumps(result))
-    else:
-        table = result.pop("affine")
-        for name, value in result.items():
-            print(f"{name:28s} {value}")
-        for name, row in table.items():
-            print(f"{name + ' px at 2000':18s}", *(f"{key} {value:.2g}" for key, value in row.items()))
-    return 0 if result["equal"] else 1
+    table = {} if options.json else result.pop("affine")
+    code = show(result, as_json=options.json)
+    for name, row in table.items():
+        print(f"{name + ' px at 2000':18s}", *(f"{key} {value:.2g}" for key, value in row.items()))
+    return code
 
 
 if __name__ == "__main__":

@@ -11,10 +11,8 @@ import importlib.util
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench_forest import N_FEATURES, mock_stars
+from measuring import peak_memory_mb, show, timed
 
 PEERS = ("sklearn", "sklearnex")
 OURS = ("histogram", "sklearn", "sklearnex")
@@ -62,9 +61,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     fit = {"ours": _ours, "peer": _peer}[kind]
     fit(*mock_stars(500, seed=3), config)  # compiles and imports
     x, y = mock_stars(options.rows, seed=1)
-    wall, processor = time.perf_counter(), time.process_time()
-    predict, oob_score = fit(x, y, config)
-    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    wall, processor, (predict, oob_score) = timed(lambda: fit(x, y, config))
     stars, labels = mock_stars(HELD_OUT if options.rows > HELD_OUT else options.rows, seed=2)
     return {
         "method": options.method,
@@ -74,7 +71,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "processor_seconds_per_tree": round(processor / config.n_estimators, 3),
         "oob_score": round(float(oob_score), 5),
         "held_out_sigma": round(robust_sigma(predict(stars) - labels), 2),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_memory_mb": peak_memory_mb(),
     }
 
 
@@ -134,14 +131,9 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(measure(options)))
         return 0
     result = compare(options)
-    if options.json:
-        print(json.dumps(result))
-        return 0 if result["equal"] else 1
-    for run in result.pop("runs"):
+    for run in () if options.json else result.pop("runs"):
         print("  ".join(f"{name} {value}" for name, value in run.items()))
-    for name, value in result.items():
-        print(f"{name:28s} {value}")
-    return 0 if result["equal"] else 1
+    return show(result, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -52,8 +52,18 @@ def test_records_take_constants_and_columns():
     assert records["VECTOR"].shape == (2, 3)
 
 
+def test_text_is_compressed_by_its_name_only(tmp_path):
+    columns = {"a": pa.array(range(files.SLICE_ROWS + 1)), "b": pa.scalar("x")}
+    for name in ("t.csv", "t.csv.gz"):
+        with files.TextTable(tmp_path / name, header="a,b\n") as out:
+            out.append(columns, files.SLICE_ROWS + 1)
+    plain = (tmp_path / "t.csv").read_bytes()
+    assert gzip.decompress((tmp_path / "t.csv.gz").read_bytes()) == plain
+    assert plain == b"a,b\n" + b"".join(b"%d,x\n" % number for number in range(files.SLICE_ROWS + 1))
+
+
 def test_gzip_text_repeats_scalars_and_writes_nulls(tmp_path):
-    with files.GzipText(tmp_path / "t.gz", header="a|b|c\n", separator="|", null="\\N") as out:
+    with files.TextTable(tmp_path / "t.gz", header="a|b|c\n", separator="|", null="\\N") as out:
         out.append({"a": pa.array([1, None]), "b": pa.scalar("x"), "c": pa.array([0.1, 2.5])}, 2)
         out.append({"a": pa.array([3]), "b": pa.scalar("y"), "c": pa.array([None], pa.float64())}, 1)
     assert gzip.decompress((tmp_path / "t.gz").read_bytes()) == b"a|b|c\n1|x|0.1\n\\N|x|2.5\n3|y|\\N\n"
@@ -62,14 +72,14 @@ def test_gzip_text_repeats_scalars_and_writes_nulls(tmp_path):
 
 def test_gzip_text_is_whole_across_slices(tmp_path):
     n = 2 * files.SLICE_ROWS + 5
-    with files.GzipText(tmp_path / "t.gz") as out:
+    with files.TextTable(tmp_path / "t.gz") as out:
         out.append({"a": pa.array(np.arange(n))}, n)
     assert gzip.decompress((tmp_path / "t.gz").read_bytes()).split() == [str(i).encode() for i in range(n)]
 
 
 def test_gzip_bytes_do_not_depend_on_the_clock(tmp_path):
     for name in ("a.gz", "b.gz"):
-        with files.GzipText(tmp_path / name) as out:
+        with files.TextTable(tmp_path / name) as out:
             out.append({"a": pa.array([1, 2])}, 2)
     assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
 
