@@ -11,6 +11,7 @@ from stellarscale.settings.acf import AcfJob
 from stellarscale.settings.cuts import Cut, Selection
 
 _SIGNS = {"equals": "=", "min": ">=", "max": "<=", "below": "<", "above": ">"}
+_SERVICE = "SkyMapper's TAP service, https://api.skymapper.nci.org.au/public/tap/"
 _TABLES = {
     "skymapper_dr4": "dr4.master",
     "skymapper_dr4_photometry": "dr4.photometry",
@@ -62,7 +63,7 @@ def detections_query(
 
 
 def job_queries(job: Job) -> str:
-    """The queries of a job: stars, detections and, where the job uses them, exposures.
+    """The queries of a job: stars, detections and, where the job uses them, exposures; and where to submit them.
 
     Raises
     ------
@@ -81,7 +82,8 @@ def job_queries(job: Job) -> str:
     }
     if job.stamps.images:
         queries[f"{job.stamps.images}: all exposures"] = f"SELECT *\nFROM {_survey(job, job.stamps.images)[1]}"
-    return "\n\n".join(f"-- {title}\n{query}" for title, query in queries.items())
+    told = "\n\n".join(f"-- {title}\n{query}" for title, query in queries.items())
+    return f"-- submit each query to {_SERVICE}, e.g. with TOPCAT or pyvo\n{told}"
 
 
 def acf_job(job: Job) -> AcfJob:

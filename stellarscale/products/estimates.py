@@ -15,6 +15,7 @@ from stellarscale.flags import COLUMN, Flag
 from stellarscale.partition.features import floats
 from stellarscale.products.scan import thinned
 from stellarscale.report.content import Evaluation
+from stellarscale.schema import load_survey
 
 MOST_STARS = 1_000_000
 
@@ -82,10 +83,20 @@ def evaluation_of(
         error=_optional(stars, f"{label}_err"),
         error95=_optional(stars, f"{label}_err95"),
         magnitude=_optional(stars, magnitude),
-        magnitude_name=magnitude_name,
+        magnitude_name=magnitude_title(job, magnitude_name),
         code=class_codes(job, stars),
         novel=_novel(stars),
     )
+
+
+def magnitude_title(job: Job, source: str) -> str:
+    """What a report calls a column: the survey's alias in front of the primary catalogue's, ``smss_g_mag``.
+
+    Gaia's G and SkyMapper's g are both ``g_mag`` where their catalogue is the first of the match.
+    """
+    survey = job.catalogs[job.primary].survey
+    schema = load_survey(survey) if survey is not None else None
+    return f"{schema.alias}_{source}" if schema is not None and source in schema.columns else source
 
 
 def of_group(evaluation: Evaluation, chosen: NDArray[np.bool_], group: str) -> Evaluation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from stellarscale.catalog.atomic import write_text
@@ -28,21 +28,8 @@ def store_of(job: Job) -> Path:
 
 
 def input_files(job: Job, name: str, entry: CatalogInput) -> list[Path]:
-    """Files of a catalogue of the job, or the directory that it is; :class:`InputError` if there is none."""
-    patterns = entry.files or (entry.path or "",)
-    found: list[Path] = []
-    for pattern in patterns:
-        matches = sorted(Path(match).absolute() for match in glob.glob(pattern))
-        if not matches:
-            raise InputError(
-                "an input of the job does not exist",
-                where=f"catalogs.{name}",
-                seen=pattern,
-                needed="an existing file, pattern or catalogue",
-                cause="{data} is " + repr(job.data) + "; set it with --set data=DIRECTORY",
-            )
-        found += matches
-    return found
+    """Files of a catalogue of the job, or the directory that it is; :class:`InputError` if one is missing."""
+    return _all_files(job, {name: entry})[name]
 
 
 def checked_inputs(job: Job) -> dict[str, list[Path]]:
@@ -51,7 +38,7 @@ def checked_inputs(job: Job) -> dict[str, list[Path]]:
     Raises
     ------
     InputError
-        If a file does not exist.
+        If files do not exist: all of them are named, in the order in which the job needs them.
     ConfigError
         If a column to import is none of its survey's.
     """
@@ -59,7 +46,34 @@ def checked_inputs(job: Job) -> dict[str, list[Path]]:
         entry = job.catalogs[name]
         if entry.survey is not None:
             check_names(load_survey(entry.survey), entry.columns)
-    return {name: input_files(job, name, job.catalogs[name]) for name in job.used_catalogs}
+    return _all_files(job, {name: job.catalogs[name] for name in job.used_catalogs})
+
+
+def _all_files(job: Job, entries: Mapping[str, CatalogInput]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {name: [] for name in entries}
+    missing: dict[str, list[str]] = {}
+    for name, entry in entries.items():
+        for pattern in entry.files or (entry.path or "",):
+            matches = sorted(Path(match).absolute() for match in glob.glob(pattern))
+            found[name] += matches
+            if not matches:
+                missing.setdefault(name, []).append(pattern)
+    if missing:
+        raise _not_there(job, missing)
+    return found
+
+
+def _not_there(job: Job, missing: Mapping[str, list[str]]) -> InputError:
+    """The error of patterns that no file fits, by the name of their catalogue."""
+    count, one = sum(map(len, missing.values())), len(missing) == 1
+    told = {name: ", ".join(patterns) for name, patterns in missing.items()}
+    return InputError(
+        "an input of the job does not exist" if count == 1 else f"{count} inputs of the job do not exist",
+        where=", ".join(f"catalogs.{name}" for name in missing),
+        seen="; ".join(patterns if one else f"{name}: {patterns}" for name, patterns in told.items()),
+        needed="an existing file, pattern or catalogue" + (" for each" if count > 1 else ""),
+        cause="{data} is " + repr(job.data) + "; set it with --set data=DIRECTORY",
+    )
 
 
 def open_run(job: Job, *, others: Iterable[Path] = (), fresh: bool) -> Ledger:

@@ -38,14 +38,37 @@ def job_keys(prefix: str = "", product: str = "sages") -> list[Key]:
     keys = [key for key in every if key.name.startswith(prefix)]
     if not keys:
         heads = sorted({key.name.split(".")[0].removesuffix("[]") for key in every})
-        others = [name for name in PRODUCTS if name != product]
+        others = [name for name in PRODUCTS if any(key.name.startswith(prefix) for key in _keys(PRODUCTS[name], ""))]
         raise ConfigError(
             f"no key of a job of the product {product} begins so",
             seen=prefix,
             needed=f"one of {', '.join(heads)}",
-            cause=f"it is a key of another product: --product {' or '.join(others)}",
+            cause=f"it is a key of another product: --product {' or '.join(others)}" if others else None,
         )
     return keys
+
+
+def other_products(prefix: str = "", product: str = "sages") -> str:
+    """A sentence that says whose keys are shown, and in which products keys that begin so differ, or are the same."""
+    shown = job_keys(prefix, product)
+    same: list[str] = []
+    different: list[str] = []
+    for name in PRODUCTS:
+        theirs = [key for key in _keys(PRODUCTS[name], "") if key.name.startswith(prefix)]
+        if name != product and theirs:
+            (same if theirs == shown else different).append(name)
+    told = [f"Keys of the product {product}."]
+    if different:
+        told.append(f"Other ones for {_options(different)}.")
+    if same:
+        told.append(f"The same for {_options(same)}.")
+    if not (same or different):
+        told.append("No other product has any that begin so.")
+    return " ".join(told)
+
+
+def _options(products: list[str]) -> str:
+    return " and ".join(f"--product {name}" for name in products)
 
 
 def keys_text(keys: list[Key]) -> str:

@@ -30,6 +30,7 @@ _HTML = {
     "alpha_fe": "[α/Fe]",
 }
 _BANDS = {"bp": r"G_{\rm BP}", "rp": r"G_{\rm RP}", "nuv": r"{\rm NUV}", "w1": "W1", "w2": "W2"}
+_SYSTEMS = {"smss": "SkyMapper"}  # of magnitudes by the alias in front; their bands are written as they are
 
 
 def _band(name: str) -> str:
@@ -39,10 +40,15 @@ def _band(name: str) -> str:
 
 
 def in_plot(column: str) -> str:
-    """Mathtext of a column: ``teff``, ``g_mag``, ``bp_rp_0`` (dereddened colour), ``m_g_0`` (absolute magnitude)."""
+    """Mathtext of a column: ``teff``, ``g_mag``, ``bp_rp_0`` (dereddened colour), ``m_g_0`` (absolute magnitude).
+
+    A band ``g`` is Gaia's, unless the alias of another survey is in front: ``smss_g_mag``.
+    """
     if column in _MATH:
         return _MATH[column]
     parts = column.split("_")
+    if len(parts) == 3 and parts[0] in _SYSTEMS and parts[2] == "mag":
+        return f"{_SYSTEMS[parts[0]]} ${parts[1]}$"
     if len(parts) >= 2 and parts[-1] == "mag":
         return f"${_band(parts[-2])}$"
     if len(parts) == 2 and parts[1] == "0":

@@ -68,6 +68,9 @@ def test_without_cuts_there_is_no_condition():
 
 def test_the_queries_of_the_shipped_job():
     stars, detections, exposures = job_queries(load_job("acf")).split("\n\n")
+    assert stars.startswith(
+        "-- submit each query to SkyMapper's TAP service, https://api.skymapper.nci.org.au/public/tap/"
+    )
     assert "FROM dr4.master\nWHERE" in stars
     assert "FROM dr4.photometry AS p JOIN dr4.master AS m ON p.object_id = m.object_id" in detections
     assert "WHERE ABS(m.glat) >= 10\nAND m.flags = 0" in detections

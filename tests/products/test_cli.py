@@ -17,6 +17,7 @@ from stellarscale import __version__
 from stellarscale.catalog.reader import open_stored, read_columns
 from stellarscale.catalog.verify import verify
 from stellarscale.cli import main
+from stellarscale.config import load_job
 
 PROGRAM = [sys.executable, "-m", "stellarscale.cli"]
 HEAVY = ("numpy", "pandas", "pyarrow", "dask", "distributed", "astropy", "healpy", "numba", "sklearn", "scipy",
@@ -134,7 +135,8 @@ def test_simulate_says_what_it_wrote(tmp_path):
     assert json.dumps(done)
     assert (tmp_path / "sky" / "manifest.json").is_file()
     text = call("simulate", "--rows", 300, "--seed", 2, "--out", tmp_path / "sky2").stdout
-    assert "{" not in text
+    assert max(map(len, text.splitlines())) < 120 + len(str(tmp_path))
+    assert text.splitlines()[-1].endswith(f"stellarscale run demo --set data={tmp_path / 'sky2'}")
 
 
 # ---- options
@@ -271,7 +273,8 @@ def test_a_job_that_is_not_there_lists_the_shipped_ones(tmp_path):
 
 def test_a_job_without_its_files_says_how_to_name_them(tmp_path):
     text = refused("run", "demo", "--set", f"data={tmp_path}", "--dry-run")
-    assert "catalogs.gaia" in text
+    where = text.partition("Where: ")[2].partition(". Seen:")[0]
+    assert where == ", ".join(f"catalogs.{name}" for name in load_job("demo").used_catalogs)
     assert "--set data=" in text
 
 

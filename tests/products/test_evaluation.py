@@ -132,7 +132,7 @@ def test_the_truth_is_joined_by_id_whatever_its_order(stored, job):
     for label, each in found.items():
         np.testing.assert_allclose(each.truth, truth[label][order])
         assert each.novel.sum() == (table["quality_flags"].to_numpy() > 0).sum()
-        assert each.magnitude_name == "g_mag"
+        assert each.magnitude_name == "gaia_g_mag"
     numbers = numbers_json(ReportContent("x", evaluations=tuple(found.values()), class_names={0: "giant", 1: "dwarf"}))
     whole = [row for row in numbers["coverage"] if row["low"] is None]
     assert {row["group"] for row in whole} == {"all", "giant", "dwarf"}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from reference.command_line import call
 
 from stellarscale.config import load_job
 from stellarscale.errors import ConfigError
-from stellarscale.products.keys import job_keys, keys_text
+from stellarscale.products.keys import job_keys, keys_text, other_products
 
 
 @pytest.mark.parametrize("product", ["sages", "laspm", "acf"])
@@ -40,5 +41,32 @@ def test_the_keys_of_a_shipped_job_are_among_them(job):
 
 
 def test_an_unknown_beginning_is_refused():
-    with pytest.raises(ConfigError, match="training"):
+    with pytest.raises(ConfigError, match="training") as caught:
         job_keys("trainig")
+    assert "another product" not in str(caught.value)
+
+
+def test_a_key_of_another_product_alone_is_told_with_that_product():
+    with pytest.raises(ConfigError, match=r"another product: --product acf\.$"):
+        job_keys("stamps")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "told"),
+    [
+        ("training", "Keys of the product sages. Other ones for --product acf."),
+        ("", "Keys of the product sages. Other ones for --product laspm and --product acf."),
+        ("match.primary", "Keys of the product sages. The same for --product acf."),
+        ("product", "Keys of the product sages. Other ones for --product laspm and --product acf."),
+        ("features", "Keys of the product sages. No other product has any that begin so."),
+    ],
+)
+def test_it_is_said_whose_keys_are_shown_and_that_others_differ(prefix, told):
+    assert other_products(prefix) == told
+
+
+def test_the_command_says_so_where_no_product_is_given():
+    bare, named = call("keys", "training"), call("keys", "training", "--product", "sages")
+    assert bare.stderr.strip() == other_products("training")
+    assert bare.stdout == named.stdout
+    assert named.stderr == ""

@@ -1,0 +1,7 @@
+"""``python -m stellarscale.cli`` is the program."""
+
+from __future__ import annotations
+
+from stellarscale.cli import main
+
+main()
