@@ -60,7 +60,8 @@ def test_equals_reproject(seed, ra, dec, distortion, missing):
     reference = cutout_wcs(rng, ra, dec, (29, 30), distortion_px=distortion)
     wcs = cutout_wcs(rng, ra, dec, at, distortion_px=distortion)
     found, _ = compare(scene(rng, shape, missing=missing), wcs, reference)
-    assert found.full_wcs[0] == (found.distortion_px[0] > 0.01)
+    # Once in a thousand the affine map is near enough, but the cubic terms are not: the full map it is then, too.
+    assert found.full_wcs[0] or found.distortion_px[0] <= 0.01
 
 
 @pytest.mark.parametrize("at", [(2, 30), (-10, 5), (55, 56), (30, 70)])
