@@ -42,9 +42,10 @@ class Share:
 def gpu_resources(client: Client) -> dict[str, float] | None:
     """What a task that wants a GPU asks for; None where no worker was started with ``--resources GPU=1``.
 
-    A worker without the resource may use a GPU all the same, if torch finds one there.
+    A worker without the resource may use a GPU all the same, if torch finds one there. A worker predicts on one GPU,
+    the first that ``CUDA_VISIBLE_DEVICES`` shows it: a machine of several GPUs has a worker for each.
     """
-    workers = client.scheduler_info()["workers"]
+    workers = client.scheduler_info(n_workers=-1)["workers"]  # all of them: by default it may be five
     having = sum(1 for worker in workers.values() if worker.get("resources", {}).get(RESOURCE, 0) >= 1)
     if not having:
         log.info("no worker has the resource %s: networks run on every worker, on what torch finds there", RESOURCE)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import signal
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +18,13 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 
 from stellarscale.errors import ModelError, RunError, StellarscaleError
+from stellarscale.models.gpu_kernels import chosen_kernels
 
 Message = dict[str, Any]
 Tell = Callable[[Message], None]
 
 _LISTEN_S = 0.2
+_EXIT_S = 10  # that a process which failed, or was told to end, may take for it
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ def run_ranks(work: Callable[..., Any], arguments: tuple[Any, ...], devices: Dev
     """
     if devices.processes > 1:
         return _run_processes(work, arguments, devices, listen)
-    with cpu_threads(devices.threads):
+    with cpu_threads(devices.threads), chosen_kernels(devices.kind):
         return work(Rank(0, 1, torch.device(devices.kind)), listen, *arguments)
 
 
@@ -145,12 +149,21 @@ def _run_processes(work: Callable[..., Any], arguments: tuple[Any, ...], devices
             heard.drain()
             raise (heard.error or _died(error)) from error
         finally:
-            for process in context.processes:  # none outlives an interrupt of this one
-                process.terminate()
+            _end(context.processes)  # none outlives an interrupt of this one
         heard.drain()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return heard.result
+
+
+def _end(processes: Sequence[Any]) -> None:
+    for process in processes:
+        process.terminate()
+    latest = time.monotonic() + _EXIT_S
+    for process in processes:
+        process.join(max(0.0, latest - time.monotonic()))
+        if process.is_alive():
+            process.kill()
 
 
 class _Heard:
@@ -182,17 +195,31 @@ def _enter(
     device = torch.device("cuda", index) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
-    distributed.init_process_group(
-        "nccl" if on_gpu else "gloo", init_method=f"file://{meeting}", rank=index, world_size=devices.processes
-    )
     try:
-        result = work(Rank(index, devices.processes, device), lambda told: queue.put(("told", told)), *arguments)
-    except StellarscaleError as error:
-        queue.put(("error", error))
+        distributed.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            init_method=f"file://{meeting}",
+            rank=index,
+            world_size=devices.processes,
+            device_id=device if on_gpu else None,  # NCCL connects here, and what is wrong with it is told here
+        )
+        with chosen_kernels(devices.kind):
+            result = work(Rank(index, devices.processes, device), lambda told: queue.put(("told", told)), *arguments)
+        if index == 0:
+            queue.put(("result", result))
+        distributed.destroy_process_group()
+    except Exception as error:
+        _leave_soon()
+        if isinstance(error, StellarscaleError):
+            queue.put(("error", error))
         raise
-    if index == 0:
-        queue.put(("result", result))
-    distributed.destroy_process_group()
+
+
+def _leave_soon() -> None:
+    """Let the system end this process in a while: taking NCCL down can mean to wait for others, who wait for it."""
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_EXIT_S)
 
 
 def _died(error: Exception) -> RunError:

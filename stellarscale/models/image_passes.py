@@ -13,12 +13,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from stellarscale.errors import ModelError
+from stellarscale.models.gpu_kernels import chosen_kernels
 from stellarscale.settings.image_network import ImagePrediction
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger(__name__)
+_BATCH_SIZES = {"cpu": 256, "cuda": 1024}
+"""Stars of a pass. A pass of the paper's network is a thousand kernels: so many stars keep a GPU busy for longer than a
+processor takes to launch them."""
+
 T = TypeVar("T")
 
 # Passes follow each other on one thread: each has all cores of the process, and torch keeps a pool of threads for every
@@ -57,7 +63,8 @@ class Passes:
         import torch
 
         device = _device()
-        passes = cls(device, _precision(settings, device), threads or torch.get_num_threads(), settings.batch_size)
+        batch_size = _BATCH_SIZES[device] if settings.batch_size == "auto" else settings.batch_size
+        passes = cls(device, _precision(settings, device), threads or torch.get_num_threads(), batch_size)
         told = "networks on images: %s, %s, %d stars a pass, threads of the CPU: %d"
         log.info(told, passes.device, passes.precision, passes.batch_size, passes.threads)
         return passes
@@ -87,16 +94,25 @@ class Passes:
         """
         import torch
 
-        results = []
-        with torch.inference_mode():
-            for start in range(0, len(rows), self.batch_size):
-                batch = rows[start : start + self.batch_size]
-                filled = np.concatenate([batch, np.repeat(batch[-1:], self.batch_size - len(batch))])
-                on_device = self._gathered(stamps, filled)
-                empty = torch.isnan(on_device).flatten(2).all(dim=2).any(dim=1)
-                made = function(on_device, filled).masked_fill(empty[:, None], torch.nan)
-                results.append(made[: len(batch)])
-            return torch.cat(results).cpu().numpy()  # only here a GPU is waited for
+        try:
+            with torch.inference_mode():
+                starts = range(0, len(rows), self.batch_size)
+                results = [self._one(function, stamps, rows[start : start + self.batch_size]) for start in starts]
+                return torch.cat(results).cpu().numpy()  # only here a GPU is waited for
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                "the memory of the device is full",
+                where=f"{self.batch_size} stars a pass on {self.device}, {self.precision}",
+                seen=str(error).splitlines()[0],
+                cause="`prediction.batch_size` is too large for it, or others use it too: lower it",
+            ) from error
+
+    def sent(self, values: NDArray) -> Tensor:
+        """Values on the device; a GPU fetches them from pinned memory, and nobody waits until it has."""
+        import torch
+
+        host = torch.from_numpy(values)
+        return host if self.device == "cpu" else host.pin_memory().to(self.device, non_blocking=True)
 
     def lowered(self) -> AbstractContextManager[Any]:
         """The context in which a backbone has the precision."""
@@ -109,7 +125,19 @@ class Passes:
 
         if self.device == "cpu":
             torch.set_num_threads(self.threads)
-        return function(*args)
+        with chosen_kernels(self.device):
+            return function(*args)
+
+    def _one(
+        self, function: Callable[[Tensor, NDArray[np.int64]], Tensor], stamps: NDArray, rows: NDArray[np.int64]
+    ) -> Tensor:
+        """One pass, on the device."""
+        import torch
+
+        filled = np.concatenate([rows, np.repeat(rows[-1:], self.batch_size - len(rows))])
+        on_device = self._gathered(stamps, filled)
+        empty = torch.isnan(on_device).flatten(2).all(dim=2).any(dim=1)
+        return function(on_device, filled).masked_fill(empty[:, None], torch.nan)[: len(rows)]
 
     def _gathered(self, stamps: NDArray, rows: NDArray[np.int64]) -> Tensor:
         """Stamps of some rows on the device; a GPU takes them from pinned memory, while it works on the last ones."""
@@ -124,10 +152,18 @@ class Passes:
 def _device() -> str:
     import torch
 
-    if torch.cuda.is_available():
-        return "cuda"
-    _say_no_gpu()
-    return "cpu"
+    if not torch.cuda.is_available():
+        _say_no_gpu()
+        return "cpu"
+    if torch.cuda.device_count() > 1:
+        _say_one_of(torch.cuda.device_count())
+    return "cuda"
+
+
+@lru_cache(maxsize=1)
+def _say_one_of(gpus: int) -> None:
+    told = "a process predicts on one GPU, the first of %d: start a Dask worker for each, with CUDA_VISIBLE_DEVICES"
+    log.warning(told, gpus)
 
 
 @lru_cache(maxsize=1)

@@ -144,9 +144,12 @@ class ImagePredictor:
     def _on_device(self, model: ImageModel, weights: Any) -> _Network:
         import torch
 
+        from stellarscale.models.cswin import lower_weights
         from stellarscale.models.image_network import dropout_masks
 
         regressor = restore_network(model, weights).to(self.passes.device)
+        if self.passes.precision == "bf16":
+            lower_weights(regressor.backbone)
         features = torch.compile(regressor.features, dynamic=False) if self.settings.compile else regressor.features
         seed = stream_seed(model.seed, "samples", *model.labels)
         masks = dropout_masks(seed, self.settings.samples, regressor.widths, regressor.rate)
@@ -180,7 +183,7 @@ class ImagePredictor:
         means, deviations = [], []
         for network, inputs in zip(self._networks, parallax, strict=True):
             features = self._features_of(network, batch)
-            given = None if inputs is None else torch.from_numpy(inputs).to(self.passes.device)
+            given = None if inputs is None else self.passes.sent(inputs)
             samples = network.regressor.sample_head(features, given, network.masks)
             deviation, mean = torch.std_mean(samples, dim=0)
             means.append(mean)

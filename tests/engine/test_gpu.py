@@ -59,6 +59,15 @@ def test_without_a_gpu_worker_nothing_is_asked_for(resources, caplog):
     assert "no worker has the resource GPU" in caplog.text
 
 
+def test_workers_are_counted_however_many_there_are():
+    class Many:
+        def scheduler_info(self, n_workers=5):
+            workers = {f"w{n}": {"resources": {"GPU": 1} if n == 9 else {}} for n in range(10)}
+            return {"workers": workers if n_workers == -1 else dict(list(workers.items())[:n_workers])}
+
+    assert gpu_resources(Many()) == {"GPU": 1}
+
+
 def test_threads_are_one_worker():
     with connect("threads:3") as client:
         assert share_of_machine(client) == Share(1, most=3)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -40,6 +43,13 @@ def _dies(rank, tell):
     rank.summed(torch.zeros(1))
 
 
+def _hangs_when_it_leaves(rank, tell):
+    if rank.index == 1:
+        atexit.register(threading.Event().wait)  # as NCCL does, where the others wait for this one
+        raise ValueError("a GPU failed")
+    threading.Event().wait()
+
+
 def test_processes_add_up_and_tell():
     told = []
     before = torch.get_num_threads()
@@ -57,6 +67,42 @@ def test_an_error_of_a_process_reaches_the_caller():
 def test_a_process_that_dies_is_told():
     with pytest.raises(RunError, match=r"a process of the training failed.*last checkpoint"):
         run_ranks(_dies, (), TWO, print)
+
+
+def test_a_process_that_fails_and_cannot_leave_is_ended(monkeypatch):
+    with pytest.raises(RunError, match=r"a process of the training failed.*a GPU failed"):
+        run_ranks(_hangs_when_it_leaves, (), TWO, print)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_each_process_takes_its_own_gpu_before_it_meets_the_others(monkeypatch, tmp_path, kind):
+    """The order of calls, without a GPU: device first, bound to the group, kernels chosen, results told, group left."""
+    calls = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(("device", str(device))))
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: calls.append(("threads", threads)))
+    monkeypatch.setattr(
+        image_parallel.distributed, "init_process_group", lambda backend, **how: calls.append((backend, how))
+    )
+    monkeypatch.setattr(image_parallel.distributed, "destroy_process_group", lambda: calls.append(("left", None)))
+
+    def work(rank, tell):
+        tell({"tf32": torch.backends.cudnn.allow_tf32})
+        return str(rank.device)
+
+    queue = SimpleNamespace(put=calls.append)
+    image_parallel._enter(0, work, (), Devices(kind, 2, 6), tmp_path / "meeting", queue)
+    how = {"init_method": f"file://{tmp_path}/meeting", "rank": 0, "world_size": 2}
+    expected = {
+        "cpu": [("threads", 3), ("gloo", how | {"device_id": None}), ("told", {"tf32": True}), ("result", "cpu")],
+        "cuda": [
+            ("threads", 3),
+            ("device", "cuda:0"),
+            ("nccl", how | {"device_id": torch.device("cuda", 0)}),
+            ("told", {"tf32": False}),
+            ("result", "cuda:0"),
+        ],
+    }
+    assert calls == [*expected[kind], ("left", None)]
 
 
 def test_two_processes_train_as_one_does(tmp_path):
