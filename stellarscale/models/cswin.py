@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import lcm
 from typing import cast
 
 import torch
@@ -10,6 +11,8 @@ from torch.nn import functional
 
 from stellarscale.errors import ConfigError
 from stellarscale.settings.image_network import Backbone
+
+_MOST_WINDOWS = 65535  # that CUDA lets an attention kernel take at once: 2730 stars of the paper's network
 
 
 class StripeAttention(nn.Module):
@@ -38,13 +41,19 @@ class StripeAttention(nn.Module):
         tiles = (n, rows // high, columns // wide)
         tiled = qkv.view(n, tiles[1], high, tiles[2], wide, 3, channels).permute(5, 0, 1, 3, 2, 4, 6)
         query, key, value = tiled.reshape(3, -1, high * wide, self.heads, channels // self.heads).unbind()
-        mixed = functional.scaled_dot_product_attention(
-            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-        )
+        mixed = _attended(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
         stripes = value.reshape(-1, high, wide, channels)
         local = self.lepe(stripes.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         summed = mixed.transpose(1, 2).reshape(stripes.shape) + local
         return summed.view(*tiles, high, wide, channels).permute(0, 1, 3, 2, 4, 5).reshape(n, rows, columns, channels)
+
+
+def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of all windows, (windows, heads, tokens, channels a head)."""
+    if len(query) <= _MOST_WINDOWS:
+        return functional.scaled_dot_product_attention(query, key, value)
+    parts = (each.split(_MOST_WINDOWS) for each in (query, key, value))
+    return torch.cat([functional.scaled_dot_product_attention(*part) for part in zip(*parts, strict=True)])
 
 
 class CSWinBlock(nn.Module):
@@ -76,17 +85,17 @@ class CSWinBlock(nn.Module):
 
 
 class Halve(nn.Module):
-    """A convolution of stride 2 and a LayerNorm: (n, rows, columns, channels) to half the rows and columns."""
+    """A convolution of stride 2, then a LayerNorm if wanted: (n, rows, columns, channels) to half the rows, columns."""
 
-    def __init__(self, channels: int, out_channels: int, kernel: int) -> None:
+    def __init__(self, channels: int, out_channels: int, kernel: int, *, norm: bool) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, out_channels, kernel, stride=2, padding=kernel // 2)
-        self.norm = nn.LayerNorm(out_channels)
+        self.norm = nn.LayerNorm(out_channels) if norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """The smaller map in the precision of the weights, on which the blocks add: autocast would make it bf16."""
-        x = self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return self.norm(x.to(self.norm.weight.dtype))
+        """The smaller map in the precision of the larger one: the blocks add to it, and autocast would make it bf16."""
+        halved: Tensor = self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).to(x.dtype)
+        return cast("Tensor", self.norm(halved))
 
 
 class CSWin(nn.Module):
@@ -114,7 +123,7 @@ class CSWin(nn.Module):
         self.stages = nn.ModuleList()
         for stage, resolution in enumerate(sizes):
             channels, heads, stripe = backbone.channels[stage], backbone.heads[stage], backbone.stripes[stage]
-            halve = Halve(inward[stage], channels, 3 if stage else backbone.stem_kernel)
+            halve = Halve(inward[stage], channels, 3 if stage else backbone.stem_kernel, norm=backbone.merge_norm)
             blocks = (
                 CSWinBlock(channels, heads, stripe=stripe, resolution=resolution, mlp_ratio=backbone.mlp_ratio)
                 for _ in range(backbone.depths[stage])
@@ -132,13 +141,24 @@ class CSWin(nn.Module):
         return self.norm(x).mean(dim=(1, 2))
 
 
+def lower_weights(backbone: CSWin) -> None:
+    """Hold in bf16 what autocast would round to bf16 at every pass, in place; what comes out is the same to the bit.
+
+    The stem and the LayerNorms keep fp32, in which autocast leaves them.
+    """
+    stem = cast("Halve", cast("nn.Sequential", backbone.stages[0])[0]).conv
+    for part in backbone.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d) and part is not stem:
+            part.to(torch.bfloat16)
+
+
 def resolutions(backbone: Backbone, size_px: int) -> tuple[int, ...]:
     """Tokens along a side of the map in each stage; every stage begins by halving.
 
     Raises
     ------
     ConfigError
-        If the stages cannot halve the stamp, or a stripe does not tile its stage's map.
+        If the stages cannot halve the stamp, or a stripe does not tile its stage's map: it names what would fit.
     """
     if backbone.stem_kernel % 2 == 0:
         raise ConfigError("the first convolution has no centre", seen=f"stem_kernel {backbone.stem_kernel}, even")
@@ -146,16 +166,49 @@ def resolutions(backbone: Backbone, size_px: int) -> tuple[int, ...]:
     for stage, (heads, stripe) in enumerate(zip(backbone.heads, backbone.stripes, strict=True)):
         where = f"stage {stage + 1} of {len(backbone.depths)} of the network, stamps of {size_px} pixels"
         if size % 2 or not size:
-            raise ConfigError("the map cannot be halved", where=where, seen=size, needed="an even number of tokens")
+            raise ConfigError(
+                "the map cannot be halved",
+                where=where,
+                seen=size,
+                needed="an even number of tokens",
+                cause=_what_fits(backbone, size_px),
+            )
         size //= 2
         if size % stripe:
             raise ConfigError(
-                "stripes do not tile the map", where=where, seen=f"stripe width {stripe}", needed=f"a divisor of {size}"
+                "stripes do not tile the map",
+                where=where,
+                seen=f"stripe width {stripe}",
+                needed=f"a divisor of {size}",
+                cause=_what_fits(backbone, size_px),
             )
         if heads == 1 and stripe != size:
-            raise ConfigError("one head cannot look in two directions", where=where, seen="1 head", needed="2 or more")
+            raise ConfigError(
+                "one head cannot look in two directions",
+                where=where,
+                seen=f"1 head, stripe width {stripe}",
+                needed=f"2 or more heads, or a stripe as wide as the map, {size}",
+                cause=_what_fits(backbone, size_px),
+            )
         sizes.append(size)
     return tuple(sizes)
+
+
+def _what_fits(backbone: Backbone, size_px: int) -> str:
+    """Settings for which stages and stamps agree: sizes near the one seen, and widths of stripes that keep it."""
+    spans = [stripe << stage for stage, stripe in enumerate(backbone.stripes, start=1)]
+    step = lcm(*spans)
+    sizes = {size_px // step * step, size_px // step * step + step} - {0}
+    whole = {span for span, heads in zip(spans, backbone.heads, strict=True) if heads == 1}  # one head: one stripe
+    if whole:
+        sizes = whole & {step} if len(whole) == 1 else set()
+    told = ["`stamps.size_px` and `network.backbone` do not go together"]
+    if sizes:
+        told.append(f"with these stripes, stamps of {' or '.join(map(str, sorted(sizes)))} pixels fit")
+    if not size_px % (1 << len(spans)):
+        maps = ", ".join(str(size_px >> stage) for stage in range(1, len(spans) + 1))
+        told.append(f"with these stamps, stripe widths that divide {maps}")
+    return "; ".join(told)
 
 
 def initialise(module: nn.Module, generator: torch.Generator, dense_std: float | None = 0.02) -> None:

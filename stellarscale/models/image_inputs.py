@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,14 +14,20 @@ from stellarscale.models.scaling import Scaling
 from stellarscale.settings.image_network import Head, ImageNetwork
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
+_STAMPS_AT_ONCE = 200
+_SMALLEST_VARIANCE = 1e-6  # of the largest: bands that are the sum of others have no component of their own
 _SCALED_STAMPS = 2000  # more of them change the mean and deviation of a band by less than a thousandth
 
 
 @dataclass(frozen=True)
 class ImageScaling:
     """Means and standard deviations of labels, bands, and the two values that stand for the parallax.
+
+    Pixels of a star are nearly alike in all bands: what makes its colours is a hundredth of their variance. As
+    principal components of variance one, colours are as large as brightness, and a network learns from them sooner.
 
     Attributes
     ----------
@@ -30,6 +37,9 @@ class ImageScaling:
         Of the stretched pixels of each band.
     parallax_mean, parallax_std : tuple of 2 float
         Of what ``Head.parallax_input`` makes of parallax and error; 0 and 1 for a network without parallax.
+    components : tuple of tuple of float, or None
+        The principal components of the standardised bands, over their standard deviation each: rows of a matrix that a
+        pixel's bands are multiplied by. None: bands stay as they are.
     """
 
     label_mean: tuple[float, ...]
@@ -38,6 +48,7 @@ class ImageScaling:
     band_std: tuple[float, ...]
     parallax_mean: tuple[float, float] = (0.0, 0.0)
     parallax_std: tuple[float, float] = (1.0, 1.0)
+    components: tuple[tuple[float, ...], ...] | None = None
 
     @classmethod
     def of(
@@ -68,15 +79,17 @@ class ImageScaling:
         few = stamps[:: max(-(-len(stamps) // _SCALED_STAMPS), 1)]
         bands = [_finite_scaling(few[:, band].reshape(-1), f"band {band}") for band in range(stamps.shape[1])]
         band_mean, band_std = zip(*bands, strict=True)
-        means = _floats(label.mean), _floats(label.deviation), band_mean, band_std
+        scaling = cls(_floats(label.mean), _floats(label.deviation), band_mean, band_std)
+        if network.bands == "components":
+            scaling = replace(scaling, components=_components(few, scaling))
         if not network.parallax:
-            return cls(*means)
+            return scaling
         if parallax is None:
             raise ModelError("the network needs parallaxes", seen="none", needed="parallax and error of each star")
         inputs = _parallax_inputs(parallax[:, 0], parallax[:, 1], network.head)
         usable = inputs[np.isfinite(inputs).all(axis=1)]
         first, second = (_finite_scaling(usable[:, column], "the parallax") for column in (0, 1))
-        return cls(*means, (first[0], second[0]), (first[1], second[1]))
+        return replace(scaling, parallax_mean=(first[0], second[0]), parallax_std=(first[1], second[1]))
 
     def standard_labels(self, labels: NDArray[np.float64]) -> NDArray[np.float32]:
         """Labels (n, n_labels) of mean zero and deviation one."""
@@ -101,7 +114,10 @@ def standard_stamps(stamps: NDArray, scaling: ImageScaling) -> NDArray[np.float3
     result -= np.array(scaling.band_mean, dtype=np.float32)[:, None, None]
     result /= np.array(scaling.band_std, dtype=np.float32)[:, None, None]
     result[np.isnan(result)] = 0.0
-    return result
+    if scaling.components is None:
+        return result
+    mixed = np.matmul(np.array(scaling.components, dtype=np.float32), result.reshape(*result.shape[:2], -1))
+    return mixed.reshape(result.shape)
 
 
 def standard_tensor(stamps: Tensor, scaling: ImageScaling) -> Tensor:
@@ -109,8 +125,20 @@ def standard_tensor(stamps: Tensor, scaling: ImageScaling) -> Tensor:
     import torch
 
     values = stamps.to(torch.float32, copy=True)
-    mean, std = (values.new_tensor(each)[:, None, None] for each in (scaling.band_mean, scaling.band_std))
-    return values.sub_(mean).div_(std).nan_to_num_(nan=0.0)
+    mean, std, components = _band_tensors(scaling, values.device)
+    values = values.sub_(mean).div_(std).nan_to_num_(nan=0.0)
+    return values if components is None else torch.matmul(components, values.flatten(2)).view(values.shape)
+
+
+@lru_cache(maxsize=32)
+def _band_tensors(scaling: ImageScaling, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What bands are scaled by, sent once: whoever sends numbers of Python to a GPU waits for all its work."""
+    import torch
+
+    with torch.inference_mode(False):
+        sent = partial(torch.tensor, dtype=torch.float32, device=device)
+        components = None if scaling.components is None else sent(scaling.components)
+        return sent(scaling.band_mean)[:, None, None], sent(scaling.band_std)[:, None, None], components
 
 
 def standard_parallax(
@@ -134,6 +162,21 @@ def _parallax_inputs(parallax_mas: NDArray, error_mas: NDArray, head: Head) -> N
         parallax, error = np.where(usable, parallax, np.nan), np.where(usable, error, np.nan)
         return np.column_stack([np.log10(parallax), np.log10(error / parallax)])
     return np.where(usable[:, None], np.column_stack([parallax, error]), np.nan)
+
+
+def _components(stamps: NDArray, scaling: ImageScaling) -> tuple[tuple[float, ...], ...]:
+    """Principal components of the bands, the largest first, each with its largest band positive, over its deviation."""
+    n_bands = stamps.shape[1]
+    products, n = np.zeros((n_bands, n_bands)), 0
+    for start in range(0, len(stamps), _STAMPS_AT_ONCE):
+        some = standard_stamps(stamps[start : start + _STAMPS_AT_ONCE], scaling).astype(np.float64)
+        pixels = some.transpose(1, 0, 2, 3).reshape(n_bands, -1)
+        products, n = products + pixels @ pixels.T, n + pixels.shape[1]
+    variances, vectors = np.linalg.eigh(products / n)
+    variances = np.maximum(variances, _SMALLEST_VARIANCE * variances.max())
+    rows = (vectors / np.sqrt(variances)).T[::-1]
+    largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1, keepdims=True), axis=1)
+    return tuple(_floats(row) for row in rows * np.sign(largest))
 
 
 def _finite_scaling(values: NDArray, what: str) -> tuple[float, float]:

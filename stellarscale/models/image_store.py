@@ -284,4 +284,8 @@ def _some(names: list[str]) -> str:
 
 
 def _tuples(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
+    return {name: _tuple(value) for name, value in record.items()}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value

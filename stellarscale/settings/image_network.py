@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,11 @@ class Backbone(Frozen):
     channels: tuple[int, ...] = Field((64, 128, 256, 512), description="of each stage")
     heads: tuple[int, ...] = Field((2, 4, 8, 16), description="of each stage, half of them for each direction")
     stripes: tuple[int, ...] = Field((1, 2, 3, 3), description="stripe width of each stage, tokens")
+    merge_norm: bool = Field(
+        True,
+        description="LayerNorm of the map that each stage begins with; false: a narrow network keeps how bright a star "
+        "is, which it would have to learn around",
+    )
     mlp_ratio: float = Field(4.0, gt=0, description="hidden units of a block's dense layers over its channels")
     initial_std: float | None = Field(
         0.02,
@@ -63,6 +68,11 @@ class ImageNetwork(Frozen):
 
     backbone: Backbone = Backbone()
     head: Head = Head()
+    bands: Literal["scaled", "components"] = Field(
+        "scaled",
+        description="pixels of each band scaled to deviation one, or their principal components, in which colours are "
+        "as large as brightness and small networks learn sooner",
+    )
     parallax: bool = Field(True, description="false: the image alone (the paper's ACPF)")
     joint: bool = Field(False, description="one network with an output for each label, instead of one network each")
 
@@ -112,7 +122,9 @@ class ImagePrediction(Frozen):
     """The prediction."""
 
     samples: int = Field(256, ge=2, description="networks drawn by dropout, each predicting every star")
-    batch_size: int = Field(256, ge=1, description="stars per pass; results do not depend on it")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="stars per pass, auto: 1024 on a GPU, 256 on a CPU; results depend on it by rounding alone"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="of the backbone; auto: bf16 where the device is faster with it, else fp32"
     )

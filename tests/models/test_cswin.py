@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -56,6 +58,7 @@ def backbones(draw):
     ]
     backbone = Backbone(
         stem_kernel=draw(st.sampled_from([3, 5, 7])),
+        merge_norm=draw(st.booleans()),
         depths=tuple(draw(st.integers(1, 2)) for _ in sizes),
         channels=tuple(count * draw(st.sampled_from([1, 3])) for count in heads),
         heads=tuple(heads),
@@ -145,10 +148,12 @@ def test_first_weights_are_truncated_normal_and_of_the_seed_alone():
 @pytest.mark.parametrize(
     ("changes", "size_px", "words"),
     [
-        ({}, 50, ["halved", "stage 2 of 4", "50 pixels", "25"]),
-        ({}, 47, ["halved", "stage 1 of 4", "47"]),
-        ({"stripes": (1, 5, 3, 3)}, 48, ["tile", "stripe width 5", "divisor of 12", "stage 2 of 4"]),
+        ({}, 50, ["halved", "stage 2 of 4", "50 pixels", "25", "stamps of 48 or 96 pixels fit"]),
+        ({}, 47, ["halved", "stage 1 of 4", "47", "stamps of 48 pixels fit"]),
+        ({}, 64, ["tile", "divisor of 8", "stamps of 48 or 96 pixels fit", "stripe widths that divide 32, 16, 8, 4"]),
+        ({"stripes": (1, 5, 3, 3)}, 48, ["tile", "stripe width 5", "divisor of 12", "stage 2 of 4", "of 240 pixels"]),
         ({"heads": (1, 4, 8, 16)}, 48, ["one head", "two directions", "stage 1 of 4"]),
+        ({"heads": (2, 4, 8, 1)}, 96, ["one head", "stage 4 of 4", "wide as the map, 6", "stamps of 48 pixels fit"]),
         ({"stem_kernel": 4}, 48, ["stem_kernel 4"]),
     ],
 )
@@ -156,6 +161,26 @@ def test_shapes_that_do_not_fit_are_refused(changes, size_px, words):
     with pytest.raises(ConfigError) as caught:
         CSWin(Backbone(**changes), n_bands=6, size_px=size_px)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize("stripes", [(1, 2, 3, 3), (1, 5, 3, 3), (2, 2, 4, 1), (7, 1, 1, 1)])
+def test_the_sizes_that_are_named_fit_and_none_is_between_them(stripes):
+    backbone = Backbone(stripes=stripes)
+
+    def fits(size_px: int) -> bool:
+        try:
+            return bool(resolutions(backbone, size_px))
+        except ConfigError:
+            return False
+
+    for size_px in (size for size in range(10, 200, 9) if not fits(size)):
+        with pytest.raises(ConfigError) as caught:
+            resolutions(backbone, size_px)
+        named = re.search(r"these stripes, stamps of (.*?) pixels", str(caught.value))
+        sizes = [int(word) for word in named[1].split(" or ")]
+        assert all(map(fits, sizes))
+        assert max(sizes) > size_px
+        assert not any(map(fits, range(min(sizes) + 1 if len(sizes) > 1 else 1, max(sizes))))
 
 
 def test_narrow_networks_can_begin_with_weights_that_keep_the_size_of_their_inputs():

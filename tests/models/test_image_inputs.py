@@ -87,6 +87,51 @@ def test_the_same_on_tensors():
     np.testing.assert_allclose(tensor.numpy(), standard_stamps(stamps, scaling), rtol=0, atol=1e-6)
 
 
+def bands_alike(n=300, seed=1):
+    """Three bands with the same brightness and small colours, one of them the sum of the others."""
+    rng = np.random.default_rng(seed)
+    brightness = rng.normal(size=(n, 1, 6, 6)) * 3.0
+    colours = rng.normal(size=(n, 2, 6, 6)) * [[[0.05]], [[0.1]]]
+    two = brightness + colours + [[[4.0]], [[-1.0]]]
+    return np.concatenate([two, two.mean(axis=1, keepdims=True)], axis=1)
+
+
+def test_components_have_variance_one_and_are_uncorrelated():
+    stamps, (_, parallax, labels) = bands_alike()[:, :2], sample()
+    scaling = ImageScaling.of(stamps, parallax, labels, network().model_copy(update={"bands": "components"}))
+    pixels = standard_stamps(stamps, scaling).transpose(1, 0, 2, 3).reshape(2, -1)
+    np.testing.assert_allclose(np.cov(pixels), np.eye(2), atol=0.01)
+    first, second = np.array(scaling.components)
+    assert (first > 0).all(), "brightness first"
+    assert np.abs(second).max() > 10 * first.max(), "the colour is amplified"
+    whole = ImageScaling.of(stamps, parallax, labels, network())
+    assert whole.components is None
+    assert (whole.band_mean, whole.band_std) == (scaling.band_mean, scaling.band_std)
+
+
+def test_components_of_bands_that_depend_on_each_other_stay_finite():
+    stamps, (_, parallax, labels) = bands_alike(), sample()
+    scaling = ImageScaling.of(stamps, parallax, labels, network().model_copy(update={"bands": "components"}))
+    seen = standard_stamps(stamps, scaling)
+    assert np.isfinite(seen).all()
+    assert np.abs(seen).max() < 20
+
+
+def test_components_on_tensors_and_with_missing_pixels():
+    torch = pytest.importorskip("torch")
+    stamps, (_, parallax, labels) = bands_alike()[:, :2], sample()
+    stamps[0, 1, 2] = np.nan
+    stamps[3] = np.nan
+    scaling = ImageScaling.of(stamps, parallax, labels, network().model_copy(update={"bands": "components"}))
+    wanted = standard_stamps(stamps, scaling)
+    assert (wanted[3] == 0).all(), "nothing is known: the mean of all"
+    seen = standard_tensor(torch.from_numpy(stamps), scaling)
+    np.testing.assert_allclose(seen.numpy(), wanted, rtol=0, atol=2e-5)
+    # A star's pixels do not depend on which others are with it.
+    alone = standard_tensor(torch.from_numpy(stamps[7:8]), scaling)
+    assert torch.equal(alone[0], seen[7])
+
+
 def test_logarithms_of_parallax_and_relative_error():
     stamps, parallax, labels = sample()
     scaling = ImageScaling.of(stamps, parallax, labels, network(LOG))

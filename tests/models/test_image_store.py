@@ -69,6 +69,14 @@ def edit_metadata(path, **changes):
     path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
 
 
+def test_components_of_the_bands_come_back(tmp_path):
+    scaling = dataclasses.replace(MODEL.scaling, components=((1.0, 0.5, 0.25), (-3.0, 2.0, 1.0), (0.0, -7.0, 9.5)))
+    model = dataclasses.replace(MODEL, scaling=scaling, network=NETWORK.model_copy(update={"bands": "components"}))
+    path = tmp_path / "joint.safetensors"
+    save_image_model(path, network().state_dict(), model)
+    assert load_image_model(path)[0] == model
+
+
 def test_a_network_comes_back_as_it_was(stored):
     path, digest = stored
     model, weights = load_image_model(path, expect_digest=digest)

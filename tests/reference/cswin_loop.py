@@ -27,7 +27,8 @@ def features_loop(stamps: NDArray, weights: Weights, backbone: Backbone) -> NDAr
 def star_features(x: NDArray, weights: Weights, backbone: Backbone) -> NDArray:
     """Features of one star."""
     for stage, depth in enumerate(backbone.depths):
-        x = layer_norm(convolve(x, part(weights, f"stages.{stage}.0.conv")), part(weights, f"stages.{stage}.0.norm"))
+        x = convolve(x, part(weights, f"stages.{stage}.0.conv"))
+        x = layer_norm(x, part(weights, f"stages.{stage}.0.norm")) if backbone.merge_norm else x
         for block in range(1, depth + 1):
             own = part(weights, f"stages.{stage}.{block}")
             x = block_loop(x, own, heads=backbone.heads[stage], stripe=backbone.stripes[stage])

@@ -26,7 +26,8 @@ def plain_features(stamps: Tensor, weights: Weights, network: ImageNetwork) -> T
         kernel = weights[f"{at}.0.conv.weight"]
         x = functional.conv2d(x, kernel, weights[f"{at}.0.conv.bias"], stride=2, padding=kernel.shape[-1] // 2)
         n, channels, size, _ = x.shape
-        tokens = norm(x.flatten(2).transpose(1, 2), weights, f"{at}.0.norm")
+        tokens = x.flatten(2).transpose(1, 2)
+        tokens = norm(tokens, weights, f"{at}.0.norm") if backbone.merge_norm else tokens
         for block in range(1, depth + 1):
             tokens = plain_block(
                 tokens, weights, f"{at}.{block}", heads=backbone.heads[stage], stripe=backbone.stripes[stage], size=size
