@@ -1,6 +1,7 @@
 """Errors of the labels that networks on images give: from the spread over dropout samples, as forests' from trees.
 
-They are learned from the stars of the validation, which no network was trained on; a novelty of stars is not told.
+They are learned from the stars of the validation, which no network was trained on. Which stars are unlike the training
+stars is told by :mod:`stellarscale.models.image_novelty`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def calibrate_label(name: str, held_out: Told, settings: Errors) -> CalibratedEr
     held_out : Told
         The stars of the validation; ``spread`` is the standard deviation over the dropout samples.
     settings : Errors
-        Magnitude, noise and bins; what it says of the novelty does not count.
+        Magnitude, noise and bins.
 
     Returns
     -------

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stellarscale.errors import ConfigError, SchemaError
 from stellarscale.flags import COLUMN, Flag
+from stellarscale.kernels.stamp_summary import stamp_summary
 from stellarscale.partition.features import floats, set_flags
 from stellarscale.partition.noise import noise_columns, noise_values
 from stellarscale.schema import ProductSchema, arrow_field
@@ -56,6 +57,13 @@ class SpreadErrors(Protocol):
         """Half widths of the 68.27 and the 95 % intervals, each of shape (n,)."""
 
 
+class Region(Protocol):
+    """The training stars of a network: what :class:`stellarscale.models.image_novelty.ImageNovelty` offers."""
+
+    def is_novel(self, summary: Floats, parallax_mas: Floats, error_mas: Floats) -> NDArray[np.bool_]:
+        """Which stars lie outside, shape (n,), by :func:`stellarscale.kernels.stamp_summary.stamp_summary`."""
+
+
 @dataclass(frozen=True)
 class PredictStampsConfig:
     """What a prediction needs to know, besides the networks themselves.
@@ -74,6 +82,8 @@ class PredictStampsConfig:
     product : ProductSchema
     errors : mapping of str to SpreadErrors
         Of the parameters that have calibrated errors.
+    regions : tuple of Region
+        Of the networks: a star outside of one is flagged as ``EXTRAPOLATED``.
     """
 
     labels: tuple[str, ...]
@@ -83,6 +93,7 @@ class PredictStampsConfig:
     limits: Mapping[str, tuple[float | None, float | None]]
     product: ProductSchema
     errors: Mapping[str, SpreadErrors] = field(default_factory=dict)
+    regions: tuple[Region, ...] = ()
 
     @property
     def predicted(self) -> tuple[str, ...]:
@@ -106,7 +117,8 @@ def predict_stamps(table: pa.Table, config: PredictStampsConfig, predictor: Pred
         Schema :func:`output_schema`, without stamps. A star gets no parameters without a stamp or with
         ``INCOMPLETE_BANDS``, which is set where the stamp is null or a band has no pixel at all, and without the
         parallax that the networks need (``MISSING_FEATURE``). Errors are null where a parameter has none that are
-        calibrated, or a star lacks a noise; a parameter outside of its limits is flagged and kept.
+        calibrated, or a star lacks a noise; a parameter outside of its limits is flagged and kept, and so are those
+        of a star that is unlike the training stars of a network (``EXTRAPOLATED``).
 
     Raises
     ------
@@ -192,11 +204,25 @@ def _predicted(
     usable = np.flatnonzero(known & there & (_flags(table) & Flag.INCOMPLETE_BANDS == 0))
     mean, std = (np.full((n, len(predictor.labels)), np.nan) for _ in range(2))
     stamps = stamps_of(table)
-    whole = len(usable) == n  # the usual case needs no copy
-    mean[usable], std[usable] = predictor.estimate(stamps if whole else stamps[usable], parallax[usable], error[usable])
-    empty = usable[~np.isfinite(mean[usable]).all(axis=1)]  # all else that they need is there
-    flags[empty] |= Flag.INCOMPLETE_BANDS
+    stamps = stamps if len(usable) == n else stamps[usable]  # the usual case needs no copy
+    mean[usable], std[usable] = predictor.estimate(stamps, parallax[usable], error[usable])
+    predicted = np.isfinite(mean[usable]).all(axis=1)
+    flags[usable[~predicted]] |= Flag.INCOMPLETE_BANDS  # all else that they need is there
+    novel = _novel(config, stamps, parallax[usable], error[usable])
+    flags[usable[predicted & novel]] |= Flag.EXTRAPOLATED
     return mean, std, flags
+
+
+def _novel(
+    config: PredictStampsConfig, stamps: NDArray[np.floating], parallax: Floats, error: Floats
+) -> NDArray[np.bool_]:
+    """Which stars are unlike the training stars of some network."""
+    novel = np.zeros(len(stamps), dtype=bool)
+    if config.regions:
+        summary = stamp_summary(stamps)
+        for region in config.regions:
+            novel |= region.is_novel(summary, parallax, error)
+    return novel
 
 
 def _columns_of(

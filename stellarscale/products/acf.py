@@ -11,11 +11,18 @@ from stellarscale.catalog.subset import parse_subset
 from stellarscale.config import digest_of
 from stellarscale.models.image_network import empty_network
 from stellarscale.models.network import require_torch
-from stellarscale.products.acf_checks import check_columns, check_cutouts, check_labels, check_used
+from stellarscale.products.acf_checks import (
+    check_columns,
+    check_cutouts,
+    check_inputs_of_novelty,
+    check_labels,
+    check_used,
+)
 from stellarscale.products.comparators import raise_failed
 from stellarscale.products.external import check_externals, match_externals
 from stellarscale.products.image_comparisons import check_comparisons, compare_methods
 from stellarscale.products.image_models import TrainedNetwork, given_networks, stored_networks, train_networks
+from stellarscale.products.image_novelty import novelty_beside
 from stellarscale.products.image_prediction import calibrate_image_errors, predict_images
 from stellarscale.products.inputs import checked_inputs, close_run, import_catalogs, open_run, run_directory, store_of
 from stellarscale.products.matching import match_chain
@@ -104,7 +111,8 @@ def plan(job: AcfJob, subset: str | None = None) -> Summary:
     labelled_selection(job)
     inputs = {name: [str(path) for path in paths] for name, paths in checked_inputs(job).items()}
     if job.pretrained is not None:
-        given_networks(job)
+        novelty_beside(job, given_networks(job))
+    check_inputs_of_novelty(job)
     check_comparisons(job)
     check_cutouts(job)
     check_truth(job)

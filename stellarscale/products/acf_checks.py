@@ -9,7 +9,7 @@ import numpy as np
 
 from stellarscale.catalog.reader import open_stored, read_columns
 from stellarscale.engine.stamp_tasks import check_template
-from stellarscale.errors import InputError, SchemaError
+from stellarscale.errors import ConfigError, InputError, SchemaError
 from stellarscale.partition.features import floats
 from stellarscale.partition.image_predict import output_schema
 from stellarscale.partition.select import selected_schema
@@ -46,6 +46,17 @@ def check_cutouts(job: AcfJob) -> None:
         needed=f"files in {folder}",
         cause=f"not downloaded yet (`stellarscale cutouts`), or {{data}}, which is {job.data!r}, is another directory",
     )
+
+
+def check_inputs_of_novelty(job: AcfJob) -> None:
+    """Refuse columns that a network on images does not look at; :class:`ConfigError` names them."""
+    if job.errors.novelty:
+        raise ConfigError(
+            "stars unlike the training stars are told by their stamps and parallaxes, not by columns",
+            where="errors.novelty",
+            seen=", ".join(job.errors.novelty),
+            needed="no names; errors.novelty_quantile may be given",
+        )
 
 
 def check_columns(job: AcfJob, matched: Path) -> None:

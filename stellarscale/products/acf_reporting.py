@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from stellarscale.catalog.reader import open_stored
-from stellarscale.config import digest_of, job_text
+from stellarscale.config import digest_of
 from stellarscale.engine.image_scoring import held_out_file
 from stellarscale.products.acf_scale import planned_section
 from stellarscale.products.acf_sections import (
@@ -24,22 +22,22 @@ from stellarscale.products.acf_sections import (
     sample_of,
     uncertainties_of,
 )
-from stellarscale.products.estimates import class_names
+from stellarscale.products.estimates import class_names, magnitude_title
 from stellarscale.products.external import external_evaluations
 from stellarscale.products.image_models import TrainedNetwork
-from stellarscale.products.reporting import evaluation_rows, notes_of, step_row, write_files
-from stellarscale.products.scan import scan_catalog
+from stellarscale.products.reporting import evaluation_rows, run_content, write_files
 from stellarscale.products.stamp_steps import stamps_of_run
 from stellarscale.products.steps import Summary
 from stellarscale.products.truth import against_truth
-from stellarscale.report.content import Evaluation, ExtraSection, ReportContent
+from stellarscale.report.content import Evaluation, ExtraSection
+from stellarscale.report.image_novelty import novelty_section
 from stellarscale.report.image_sections import comparison_section, residual_section
 from stellarscale.settings.acf import AcfJob
 
 PACKAGES = ("stellarscale", "dask", "pyarrow", "numpy", "torch", "scikit-learn", "astropy", "healpy", "numba")
 LEARNED = "Stars that trained the networks are among these: stars held out are compared with their labels."
 WITH, WITHOUT = "ACF", "ACPF"  # the paper's names of the networks with and without parallax
-TABLES = ("image_stamps", "image_methods", "image_uncertainty", "image_training", "planned")
+TABLES = ("image_stamps", "image_methods", "image_uncertainty", "image_novelty", "image_training", "planned")
 
 
 def report_run(job: AcfJob, out: Path, steps: Sequence[Summary], networks: Sequence[TrainedNetwork]) -> Summary:
@@ -73,13 +71,14 @@ def held_out_evaluations(job: AcfJob, models: Path, networks: Sequence[TrainedNe
         table = pq.read_table(path)
         split = table["split"].to_numpy()
         table = table.filter(split == split.max()) if len(split) else table
+        names = set(table.column_names)  # an older run does not tell the novel ones
         for label in network.labels:
             rows = table.filter(np.array(table["label"].to_pylist()) == label)
-            found.append(_evaluation(job, network, label, {n: rows[n].to_numpy() for n in _COLUMNS}))
+            found.append(_evaluation(job, network, label, {n: rows[n].to_numpy() for n in _COLUMNS if n in names}))
     return found
 
 
-_COLUMNS = ("prediction", "truth", "err", "err95", "magnitude")
+_COLUMNS = ("prediction", "truth", "err", "err95", "magnitude", "novel")
 
 
 def _evaluation(job: AcfJob, network: TrainedNetwork, label: str, values: dict[str, np.ndarray]) -> Evaluation:
@@ -95,7 +94,8 @@ def _evaluation(job: AcfJob, network: TrainedNetwork, label: str, values: dict[s
         error=values["err"],
         error95=values["err95"],
         magnitude=values["magnitude"],
-        magnitude_name=job.errors.magnitude or job.magnitude or "",
+        magnitude_name=magnitude_title(job, job.errors.magnitude or job.magnitude or ""),
+        novel=values.get("novel"),
         n_train=network.numbers.get("n_train"),
     )
 
@@ -135,7 +135,7 @@ def write_acf_report(
         The page.
     """
     stored = open_stored(out / job.output.name)
-    scan = scan_catalog(job, stored)
+    content = run_content(job, stored, steps=steps, evaluations=evaluations, packages=PACKAGES)
     compared = out / "image_comparison.json"
     made = (
         detections_of(steps),
@@ -143,27 +143,17 @@ def write_acf_report(
         curves_of(networks, out / "models"),
         residual_section({f"{name}, held-out stars": found for name, found in held_out.items()}),
         uncertainties_of(job, stored),
+        novelty_section(evaluations, flagged=content.flag_counts["EXTRAPOLATED"], stars=stored.num_rows),
         comparison_section(json.loads(compared.read_text()) if job.comparisons and compared.is_file() else []),
         maps_of(job, stored),
         gallery_of(job, stored, stamps_of_run(job)),
         planned_section(steps, networks, job),
     )
     extras: tuple[ExtraSection, ...] = tuple(section for section in made if section is not None)
-    content = ReportContent(
-        title=f"stellarscale: {job.name}",
-        subtitle=f"product {job.product}, {stored.num_rows:,} stars",
-        job_text=job_text(job),
-        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    content = replace(
+        content,
         digests={"job": digest_of(job), **{f"network {network.name}": network.digest for network in networks}},
-        steps=tuple(step_row(step) for step in steps),
-        evaluations=tuple(evaluations),
-        models=None,
-        metallicity=scan.metallicity,
         extras=extras,
         class_names=class_names(job),
-        sky=scan.sky,
-        flag_counts=scan.flags,
-        rows_total=stored.num_rows,
-        notes=notes_of(stored),
     )
     return write_files(content, out, tables=TABLES)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -31,6 +32,7 @@ from stellarscale.models.image_stars import TRAIN, VALIDATION
 from stellarscale.partition.features import floats
 from stellarscale.partition.noise import noise_values
 from stellarscale.products.image_models import MODELS, TrainedNetwork
+from stellarscale.products.image_novelty import learn_novelties, novelty_file
 from stellarscale.products.steps import Session, Summary
 from stellarscale.schema import field_metadata
 from stellarscale.settings.acf import AcfJob
@@ -55,16 +57,18 @@ def calibrate_image_errors(
     """Predict the stars that no network was trained on, and calibrate errors on those of the validation.
 
     Writes ``models/held_out_<name>.parquet`` for each network
-    (:func:`stellarscale.engine.image_scoring.held_out_file`) and ``models/errors_<label>.npz`` for each label
-    (:func:`errors_file`), in the run's directory.
+    (:func:`stellarscale.engine.image_scoring.held_out_file`), ``models/errors_<label>.npz`` for each label
+    (:func:`errors_file`), and ``models/novelty_<name>.npz``, the region of a network's training stars
+    (:func:`stellarscale.products.image_novelty.novelty_file`), in the run's directory.
     Before, the change of labels by bf16 and by compilation is measured: where the job leaves the precision open and
     it is more than 1 % of a label's error, fp32 it is (``models/precision.json``).
 
     Returns
     -------
     dict
-        The step's summary: stars predicted, ``calibrated`` stars by label (0: too few, its errors are null), device,
-        precision and its change.
+        The step's summary: stars predicted, ``calibrated`` stars by label (0: too few, its errors are null),
+        ``extrapolated`` stars by network (held-out ones that lie outside of its region), device, precision and its
+        change.
     """
     started = time.perf_counter()
     folder = out / MODELS
@@ -90,9 +94,12 @@ def calibrate_image_errors(
     stars = _as_in_the_job(pq.read_table(training_folder / TABLE_FILE, partitioning=None), job)
     n = int((stars["split"].to_numpy() != TRAIN).sum())
     found, peak_memory_mb = _predict_held_out(on, HeldOutTask(training_folder, ledger.out, networks), n, ledger)
+    novel = learn_novelties(models, training_folder, folder, quantile=settings.novelty_quantile)
     calibrated: dict[str, int] = {}
     for model in models:
-        calibrated |= _calibrate(stars, found[model.name], model, settings, folder)
+        name = model.name
+        found[name] = found[name].append_column("novel", pa.array(novel[name][found[name]["row"].to_numpy()]))
+        calibrated |= _calibrate(stars, found[name], model, settings, folder)
     rows = sum(table.num_rows for table in found.values())
     summary = {
         "step": "held_out",
@@ -103,6 +110,7 @@ def calibrate_image_errors(
         "seconds": round(time.perf_counter() - started, 3),
         "peak_memory_mb": peak_memory_mb,
         "calibrated": calibrated,
+        "extrapolated": {name: pc.sum(table["novel"]).as_py() or 0 for name, table in found.items()},
         **precision,
     }
     ledger.finish(summary)
@@ -113,7 +121,7 @@ def calibrate_image_errors(
 def _files_of(finished: Summary, folder: Path, models: Sequence[TrainedNetwork]) -> list[Path]:
     """What a finished calibration has left in the directory of the networks."""
     errors = [folder / f"errors_{name}.npz" for name, stars in finished["calibrated"].items() if stars]
-    return [*(held_out_file(folder, model.name) for model in models), *errors]
+    return [*(of(folder, model.name) for of in (held_out_file, novelty_file) for model in models), *errors]
 
 
 def networks_of(on: Session, models: Sequence[TrainedNetwork], settings: ImagePrediction) -> Networks:
@@ -215,7 +223,7 @@ def _calibrate(
             with atomic_write(path) as temporary:
                 write_errors(temporary, label, errors)
         counts[path.stem.removeprefix("errors_")] = int((told.complete & validation).sum()) if errors else 0
-        tables.append(_held_out_table(rows, found["row"], label, told, errors))
+        tables.append(_held_out_table(rows, found, label, told, errors))
     write_table(held_out_file(folder, model.name), pa.concat_tables(tables))
     return counts
 
@@ -226,7 +234,7 @@ def _some(told: Told, chosen: NDArray[np.bool_]) -> Told:
 
 
 def _held_out_table(
-    rows: pa.Table, number: pa.ChunkedArray, label: str, told: Told, errors: CalibratedErrors | None
+    rows: pa.Table, found: pa.Table, label: str, told: Told, errors: CalibratedErrors | None
 ) -> pa.Table:
     unknown = np.full(len(told.label), np.nan)
     err, err95 = (
@@ -240,7 +248,8 @@ def _held_out_table(
         "label": pa.array([label] * rows.num_rows, pa.string()),
         **{name: pa.array(values, from_pandas=True) for name, values in numbers.items()},
         "parallax": rows["parallax"],
-        "row": number,
+        "novel": found["novel"],
+        "row": found["row"],
     }
     fields = [
         pa.field(name, column.type, metadata=field_metadata("", "", _HELD_OUT[name]) or None)
@@ -260,5 +269,6 @@ _HELD_OUT = {
     "err95": "half width of the interval that is to hold 95 % of the labels",
     "magnitude": "magnitude by which the errors are calibrated",
     "parallax": "parallax, mas",
+    "novel": "whether the star is unlike the training stars of the network",
     "row": "row of the training set",
 }

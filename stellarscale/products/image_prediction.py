@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from stellarscale.products.image_held_out import (
     settled_prediction,
 )
 from stellarscale.products.image_models import TrainedNetwork
+from stellarscale.products.image_novelty import novelty_beside
 from stellarscale.products.steps import Mapped, Session, Summary, map_catalog
 from stellarscale.schema import load_product
 from stellarscale.settings.acf import AcfJob
@@ -39,17 +41,21 @@ def predict_images(
     """The value-added catalogue of a catalogue of stamps; networks that are there for comparisons are left out.
 
     Errors are those in ``errors_<label>.npz`` beside the networks. They are null, which is said, where there is none.
+    Stars unlike the training stars are flagged by ``novelty_<name>.npz``, which each network has.
 
     Raises
     ------
     SchemaError, ModelError
-        If the table lacks columns, or networks, errors and stamps do not fit each other.
+        If the table lacks columns, the region of a network's training stars is not there, or networks, regions,
+        errors and stamps do not fit each other.
     """
     mine = [model for model in models if model.parallax == job.network.parallax]
     stored, target = open_stored(stamps_catalog), out / job.output.name
     folder = mine[0].path.parent
     settings, errors = settled_prediction(job, folder), _errors_beside(job, folder)
+    regions = novelty_beside(job, mine)
     config = prediction_config(job, {label: found for label, (found, _) in errors.items()})
+    config = replace(config, regions=tuple(region for region, _ in regions.values()))
     task = PredictImagesTask(stamps_catalog, target, config, networks_of(on, mine, settings))
     schema = check_images(task)
     digests = {model.name: model.digest for model in mine}
@@ -64,6 +70,7 @@ def predict_images(
         settings={
             "models": digests,
             "errors": {label: digest for label, (_, digest) in errors.items()},
+            "novelty": {name: digest for name, (_, digest) in regions.items()},
             "prediction": settings.model_dump(mode="json", exclude={"batch_size", "compile"}),
             "columns": dict(job.output.columns),
             "parallax": [job.parallax, job.parallax_error],

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from stellarscale.catalog.reader import StoredCatalog, open_stored
-from stellarscale.config import digest_of, job_text
+from stellarscale.config import digest_of
 from stellarscale.engine.spectra_tasks import ReferenceFile
 from stellarscale.products.estimates import class_codes, class_names
 from stellarscale.products.external import external_evaluations
@@ -26,17 +24,16 @@ from stellarscale.products.laspm_sections import (
     kiel_section,
     reference_section,
 )
-from stellarscale.products.reporting import evaluation_rows, notes_of, step_row, write_files
-from stellarscale.products.scan import scan_catalog, thinned
+from stellarscale.products.reporting import evaluation_rows, run_content, write_files
+from stellarscale.products.scan import thinned
 from stellarscale.products.steps import Summary
 from stellarscale.products.truth import against_truth
-from stellarscale.report.content import Evaluation, ExtraSection, ReportContent
+from stellarscale.report.content import Evaluation, ExtraSection
 
 if TYPE_CHECKING:
     from stellarscale.settings.laspm import LaspmJob
 
 PLOT_ROWS = 200_000
-PACKAGES = ("stellarscale", "dask", "pyarrow", "numpy", "scikit-learn", "astropy", "healpy", "numba")
 REFERENCES, SECTIONS = "references.fits", "sections.json"
 STEPS_WITH_SECTIONS = ("sample/cleaned", "library", "leave_one_out", "errors")
 # Beside the tables of every product, in `<out>/evaluation/`.
@@ -127,7 +124,6 @@ def write_laspm_report(
         If the references, the spectra or the isochrones are not there, or not those of the run.
     """
     stored = open_stored(out / job.output.name)
-    scan = scan_catalog(job, stored)
     stars = _stars(job, stored)
     examples = example_spectra(job, stored, spectra=spectra, references=references)
     made = (
@@ -137,24 +133,13 @@ def write_laspm_report(
         *extras,
         reference_section(job, references),
     )
-    content = ReportContent(
-        title=f"stellarscale: {job.name}",
-        subtitle=f"product {job.product}, {stored.num_rows:,} spectra",
-        job_text=job_text(job),
-        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    content = replace(
+        run_content(job, stored, steps=steps, evaluations=evaluations, rows_are="spectra"),
         digests={"job": digest_of(job), "references": references.digest},
-        steps=tuple(step_row(step) for step in steps),
-        evaluations=tuple(evaluations),
         truth_intervals=WITH_ACCURACY if job.errors and job.errors.accuracy else INTERVALS,
-        models=None,
-        metallicity=scan.metallicity,
         extras=tuple(section for section in made if section is not None),
         stars=_named(job, stars),
         class_names=class_names(job),
-        sky=scan.sky,
-        flag_counts=scan.flags,
-        rows_total=stored.num_rows,
-        notes=notes_of(stored),
     )
     return write_files(content, out, tables=TABLES)
 

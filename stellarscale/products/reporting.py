@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from stellarscale.catalog.reader import StoredCatalog, open_stored
-from stellarscale.config import SagesJob, digest_of, job_text
+from stellarscale.config import Job, SagesJob, digest_of, job_text
 from stellarscale.engine.ledger import write_json
 from stellarscale.partition.features import colour_name
 from stellarscale.products.clusters import compare_clusters
@@ -82,21 +82,14 @@ def write_run_report(
         The page.
     """
     stored = open_stored(out / job.output.name)
-    scan = scan_catalog(job, stored)
     clusters, members = compare_clusters(stored, job.evaluation.clusters) if job.evaluation.clusters else ([], None)
     classes = job.features.classes
-    content = ReportContent(
-        title=f"stellarscale: {job.name}",
-        subtitle=f"product {job.product}, {stored.num_rows:,} stars",
-        job_text=job_text(job),
-        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    content = replace(
+        run_content(job, stored, steps=steps, evaluations=evaluations),
         digests={"job": digest_of(job), **{f"model {model_name(model.spec)}": model.digest for model in models}},
-        steps=tuple(step_row(step) for step in steps),
-        evaluations=tuple(evaluations),
         models=len(models),
         samples=tuple(sample_stars(job, model) for model in models if model.is_tested),
         clusters=tuple(clusters),
-        metallicity=scan.metallicity,
         extras=tuple(extras),
         importances=tuple(
             Importance(model_name(model.spec), tuple(job.training.inputs), tuple(model.numbers["importances"]))
@@ -105,13 +98,56 @@ def write_run_report(
         ),
         stars=_diagram_stars(job, stored),
         class_names={rule.code: rule.name.replace("_", " ") for rule in classes.rules} if classes else {},
+        **_axes(job),
+    )
+    return write_files(content, out, members=members)
+
+
+def run_content(
+    job: Job,
+    stored: StoredCatalog,
+    *,
+    steps: Sequence[Summary],
+    evaluations: Sequence[Evaluation],
+    rows_are: str = "stars",
+    packages: Sequence[str] = PACKAGES,
+) -> ReportContent:
+    """What the page of every product holds: the run, its evaluations, and counts over the whole catalogue.
+
+    Parameters
+    ----------
+    job : Job
+    stored : StoredCatalog
+        The catalogue that the run made.
+    steps : sequence of dict
+        Summaries of the steps, in order.
+    evaluations : sequence of Evaluation
+    rows_are : str
+        What a row of the catalogue is, in the plural.
+    packages : sequence of str
+        Distributions whose versions are told.
+
+    Returns
+    -------
+    ReportContent
+        To be filled up by the product; no models are counted.
+    """
+    scan = scan_catalog(job, stored)
+    return ReportContent(
+        title=f"stellarscale: {job.name}",
+        subtitle=f"product {job.product}, {stored.num_rows:,} {rows_are}",
+        job_text=job_text(job),
+        versions={"python": platform.python_version(), **{name: version(name) for name in packages}},
+        digests={"job": digest_of(job)},
+        steps=tuple(step_row(step) for step in steps),
+        evaluations=tuple(evaluations),
+        models=None,
+        metallicity=scan.metallicity,
         sky=scan.sky,
         flag_counts=scan.flags,
         rows_total=stored.num_rows,
         notes=notes_of(stored),
-        **_axes(job),
     )
-    return write_files(content, out, members=members)
 
 
 def write_files(
@@ -138,7 +174,7 @@ def write_files(
     return write_report(content, out / "report.html")
 
 
-def _axes(job: SagesJob) -> dict[str, str]:
+def _axes(job: SagesJob) -> dict[str, Any]:
     """Names of the features that the diagrams have on their axes."""
     classes, clusters = job.features.classes, job.evaluation.clusters
     axes = {"magnitude_column": clusters.columns.magnitude} if clusters else {}

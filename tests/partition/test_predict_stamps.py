@@ -61,6 +61,17 @@ class FakeErrors:
         return err, 2 * err
 
 
+@dataclass(frozen=True)
+class FakeRegion:
+    """A region that ends at a parallax; it looks at nothing else, but wants two numbers a band."""
+
+    most: float
+
+    def is_novel(self, summary, parallax, error):
+        assert summary.shape == (len(parallax), 2 * len(LAYOUT.bands))
+        return parallax > self.most
+
+
 def rows(n=6, *, null=(), **columns):
     table = stamp_table(n, null=null)
     for name, values in columns.items():
@@ -138,6 +149,19 @@ def test_parameters_beyond_their_limits_are_flagged_and_kept():
     assert result["teff"].null_count == 0
     free = predict_stamps(table, replace(CONFIG, limits={}), Fake())
     assert free["quality_flags"].to_pylist() == [0] * 5
+
+
+def test_stars_outside_of_the_region_of_some_network_are_flagged_and_keep_their_parameters():
+    table = rows(6, null=[1], gaia_parallax=[5.0, 7.0, 6.5, 7.5, 9.0, np.nan])
+    config = replace(CONFIG, regions=(FakeRegion(7.0), FakeRegion(6.0)))
+    result = predict_stamps(table, config, Fake())
+    outside, beyond = int(Flag.EXTRAPOLATED), int(Flag.OUTSIDE_TEFF_RANGE)
+    expected = [0, int(Flag.INCOMPLETE_BANDS), outside, outside, outside | beyond, int(Flag.MISSING_FEATURE)]
+    assert result["quality_flags"].to_pylist() == expected
+    assert result["teff"].to_pylist()[2:5] == pytest.approx([6500, 7500, 9000])
+    one = predict_stamps(table, replace(CONFIG, regions=(FakeRegion(7.0),)), Fake())
+    assert one["quality_flags"].to_pylist()[2:4] == [0, outside]
+    assert predict_stamps(table.slice(0, 0), config, Fake()).num_rows == 0
 
 
 def test_calibrated_errors_come_from_spread_magnitude_and_noise():

@@ -253,9 +253,10 @@ def damaged(run, tmp_path_factory):
 
 
 def victims(run, n: int) -> dict[str, int]:
-    """Unflagged stars that are far from each other: damage to an exposure of one leaves the others whole."""
+    """Stars with whole stamps, far from each other: damage to an exposure of one leaves the others whole."""
     rows = column(run.out / "catalog", "object_id", "quality_flags", "sample_quality").to_pylist()
-    good = [row["object_id"] for row in rows if not row["quality_flags"] and row["sample_quality"] == "high"]
+    faults = ~int(Flag.EXTRAPOLATED)  # a star that is only fainter than the training stars will do
+    good = [row["object_id"] for row in rows if not row["quality_flags"] & faults and row["sample_quality"] == "high"]
     chosen = [good[place] for place in np.linspace(0, len(good) - 1, n).astype(int)]
     return dict(zip(("no band", *DAMAGE), chosen, strict=True))
 

@@ -12,6 +12,7 @@ from reference.mock_acf import LABELS, column, finished_run, one_core, steps_of
 from reference.mock_catalog import write_mock
 
 from stellarscale.catalog.reader import open_stored
+from stellarscale.config import load_job
 from stellarscale.flags import Flag
 from stellarscale.products import acf_reporting
 from stellarscale.products.acf_reporting import held_out_evaluations, report_run, write_acf_report
@@ -23,8 +24,10 @@ from stellarscale.products.acf_sections import (
     sample_of,
     uncertainties_of,
 )
+from stellarscale.products.estimates import evaluation_of, magnitude_title
 from stellarscale.products.image_models import given_networks, stored_networks
 from stellarscale.products.stamp_steps import stamps_of_run
+from stellarscale.report.plots_coverage import axis_name
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +128,18 @@ def test_held_out_stars_are_those_of_the_test(run, networks):
         assert len(each.predicted) == run.steps["training"]["n_test"]
         assert each.n_train == run.steps["training"]["trained"][each.label]
         assert np.isfinite(each.error).all()
-        assert (each.unit, each.magnitude_name) == (LABELS[each.label], "g_mag")
+        assert (each.unit, each.magnitude_name) == (LABELS[each.label], "smss_g_mag")
     assert held_out_evaluations(run.job, run.out / "nowhere", networks) == []
+
+
+def test_the_axis_of_a_magnitude_names_the_survey_that_it_is_of(run):
+    assert axis_name(magnitude_title(run.job, run.job.magnitude)) == "SkyMapper $g$ (mag)"
+    assert axis_name(magnitude_title(run.job, "gaia_g_mag")) == "$G$ (mag)"
+    assert axis_name(magnitude_title(load_job("demo"), "g_mag")) == "$G$ (mag)"
+    known = np.full(3, 5000.0)
+    stars = pa.table({"teff": known, "g_mag": known})
+    found = evaluation_of(run.job, stars, "teff", known, against="truth", kind="truth", note="")
+    assert found.magnitude_name == "smss_g_mag"
 
 
 def test_the_validation_is_shown_where_no_star_is_kept_for_the_test(run, networks, monkeypatch):

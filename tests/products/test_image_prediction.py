@@ -20,6 +20,7 @@ from stellarscale.engine import gpu, image_tasks
 from stellarscale.engine.image_scoring import held_out_file
 from stellarscale.engine.image_training_tasks import NetworkSpec
 from stellarscale.errors import ModelError, RunError, SchemaError
+from stellarscale.flags import Flag
 from stellarscale.kernels.stats import ONE_SIGMA
 from stellarscale.models import image_passes
 from stellarscale.models.image_errors import read_errors
@@ -28,10 +29,12 @@ from stellarscale.models.image_store import load_image_model
 from stellarscale.products import image_held_out, image_prediction
 from stellarscale.products.image_held_out import errors_file, settled_prediction
 from stellarscale.products.image_models import TrainedNetwork
+from stellarscale.products.image_novelty import learn_novelties, novelty_beside, novelty_file
 from stellarscale.products.image_prediction import calibrate_image_errors, predict_images
 from stellarscale.products.reporting import step_row
 from stellarscale.products.steps import session
 from stellarscale.settings.image_network import ImageNetwork, ImagePrediction
+from stellarscale.stamp_columns import binary_array, stamps_of
 
 N_TRAINING, N_STARS = 600, 240
 NETWORK = ImageNetwork(backbone=BACKBONE, head=HEAD, joint=True)
@@ -106,6 +109,7 @@ def run(tmp_path) -> tuple[AcfJob, list[TrainedNetwork], Path]:
     table = {"object_id": np.arange(N_TRAINING) + 77, "parallax": parallax, "parallax_error": error, **columns}
     table |= {"g_mag": rng.uniform(12, 17, N_TRAINING).astype(np.float32), "split": split}
     pq.write_table(pa.table(table), folder / "table.parquet")
+    learn_novelties(networks, folder, tmp_path / "models", quantile=0.999)
     return job_of(tmp_path), networks, folder
 
 
@@ -135,6 +139,7 @@ def test_held_out_stars_calibrate_errors_and_are_kept(on, run, tmp_path):
     errors = read_errors(errors_file(tmp_path / "models", "teff"), "teff")
     assert errors.magnitude == "g_mag", "the job's, since its errors name none"
     assert errors.noise == ("gaia_parallax_error/gaia_parallax",)
+    assert summary["extrapolated"]["joint"] == found["novel"].to_numpy().sum() / 3 < 0.1 * 450
     blind = pq.read_table(held_out_file(tmp_path / "models", "joint_no_parallax"))
     assert not np.array_equal(blind["prediction"].to_numpy(), found["prediction"].to_numpy())
 
@@ -142,10 +147,11 @@ def test_held_out_stars_calibrate_errors_and_are_kept(on, run, tmp_path):
 def test_a_finished_calibration_is_not_redone_and_a_changed_one_is_told(on, run, tmp_path, monkeypatch):
     job, networks, training = run
     calibrate_image_errors(on, job, networks, training, tmp_path, [])
-    before = held_out_file(tmp_path / "models", "joint").read_bytes()
-    held_out_file(tmp_path / "models", "joint").unlink()
-    calibrate_image_errors(on, job, networks, training, tmp_path, [])
-    assert held_out_file(tmp_path / "models", "joint").read_bytes() == before
+    for path in (held_out_file(tmp_path / "models", "joint"), novelty_file(tmp_path / "models", "joint")):
+        before = path.read_bytes()
+        path.unlink()
+        calibrate_image_errors(on, job, networks, training, tmp_path, [])
+        assert path.read_bytes() == before, "files that are missing, as of an older run, are made again"
     monkeypatch.setattr(image_held_out, "run_stage", None)
     steps: list = []
     assert calibrate_image_errors(on, job, networks, training, tmp_path, steps)["resumed"]
@@ -195,6 +201,58 @@ def test_the_catalogue_has_every_star_its_parameters_and_errors(on, run, stamps,
     again: list = []
     predict_images(on, job, stamps, networks, tmp_path, again)
     assert again[-1]["resumed"]
+
+
+def unlike(table: pa.Table) -> pa.Table:
+    """The same stars, every third one fainter by far: its pixels are noise."""
+    stamps = stamps_of(table).copy()
+    stamps[::3] = np.float16(0.01) * stamps[::3]
+    place = table.column_names.index("stamp")
+    null = table["stamp"].is_null().to_numpy()
+    return table.set_column(place, table.schema.field(place), binary_array(stamps, table.field(place).type, null=null))
+
+
+def test_stars_unlike_the_training_stars_are_flagged_whatever_the_batches_and_the_network(on, run, tmp_path):
+    job, networks, training = run
+    table = unlike(stamp_table(N_STARS, null=[3]))
+    write_mock(tmp_path / "stamps", table, max_rows=60, row_group_rows=25, stellarscale_id="object_id")
+    calibrate_image_errors(on, job, networks, training, tmp_path, [])
+    found = {}
+    for batch in (32, 7):
+        changed = job.model_copy(update={"prediction": job.prediction.model_copy(update={"batch_size": batch})})
+        catalog = predict_images(on, changed, tmp_path / "stamps", networks, tmp_path / f"of_{batch}", [])
+        rows = read_columns(open_stored(catalog), ["object_id", "teff", "quality_flags"]).sort_by("object_id")
+        found[batch] = (rows["quality_flags"].to_numpy() & int(Flag.EXTRAPOLATED)) != 0
+    faint = np.arange(N_STARS) % 3 == 0
+    assert np.array_equal(found[32], found[7])
+    assert found[32][faint & (np.arange(N_STARS) != 3)].mean() > 0.95
+    assert found[32][~faint].mean() < 0.1
+    assert not found[32][3], "a star without parameters is not said to be extrapolated"
+    assert rows["teff"].null_count == 1
+
+
+def test_networks_without_their_region_are_refused(on, run, stamps, tmp_path):
+    job, networks, _ = run
+    folder = tmp_path / "models"
+    known = novelty_file(folder, "joint").read_bytes()
+    novelty_file(folder, "joint").unlink()
+    with pytest.raises(ModelError, match=r"novelty_joint\.npz.*older version"):
+        predict_images(on, job, stamps, networks, tmp_path, [])
+    novelty_file(folder, "joint").write_bytes(novelty_file(folder, "joint_no_parallax").read_bytes())
+    with pytest.raises(ModelError, match="region of the training stars is that of another network"):
+        predict_images(on, job, stamps, networks, tmp_path, [])
+    novelty_file(folder, "joint").write_bytes(known)
+    assert list(novelty_beside(job, networks[:1])) == ["joint"]
+    novelty_file(folder, "joint_no_parallax").unlink()  # it serves no star
+    assert predict_images(on, job, stamps, networks, tmp_path, []).is_dir()
+
+
+def test_another_region_is_another_catalogue(on, run, stamps, tmp_path):
+    job, networks, training = run
+    predict_images(on, job, stamps, networks, tmp_path, [])
+    learn_novelties(networks, training, tmp_path / "models", quantile=0.9)
+    with pytest.raises(RunError, match=r"novelty\.joint was"):
+        predict_images(on, job, stamps, networks, tmp_path, [])
 
 
 def breaks_after_two(task, pixel):

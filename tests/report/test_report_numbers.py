@@ -157,6 +157,7 @@ def test_names():
     assert in_plot("bp_rp_0") == r"$(G_{\rm BP}-G_{\rm RP})_0$"
     assert in_plot("m_g_0") == "$M_{G,0}$"
     assert in_plot("u_0") == "$u_0$"
+    assert (in_plot("g_mag"), in_plot("gaia_g_mag"), in_plot("smss_g_mag")) == ("$G$", "$G$", "SkyMapper $g$")
     assert in_plot("cost$") == r"cost\$"
     assert with_unit("teff", "K") == r"$T_{\rm eff}$ (K)"
     assert with_unit("m_h", "") == "[M/H]"
