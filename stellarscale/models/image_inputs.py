@@ -108,14 +108,18 @@ def standard_stamps(stamps: NDArray, scaling: ImageScaling) -> NDArray[np.float3
     """Standardised stamps (n, n_bands, size, size) of stored ones; a missing pixel is the mean of its band.
 
     The mean says nothing about the star; whether so much is missing that the star gets no parameters is for the
-    flags to tell (``MISSING_PIXELS``, ``INCOMPLETE_BANDS``).
+    flags to tell (``MISSING_PIXELS``, ``INCOMPLETE_BANDS``). Before components are made, it is the mean of the bands
+    that know the pixel: in a bright pixel the mean of its band would be a colour that no star has.
     """
     result = stamps.astype(np.float32)
     result -= np.array(scaling.band_mean, dtype=np.float32)[:, None, None]
     result /= np.array(scaling.band_std, dtype=np.float32)[:, None, None]
-    result[np.isnan(result)] = 0.0
+    missing = np.isnan(result)
+    result[missing] = 0.0
     if scaling.components is None:
         return result
+    known = np.maximum((~missing).sum(axis=1, keepdims=True), 1).astype(np.float32)
+    result = np.where(missing, result.sum(axis=1, keepdims=True) / known, result)
     mixed = np.matmul(np.array(scaling.components, dtype=np.float32), result.reshape(*result.shape[:2], -1))
     return mixed.reshape(result.shape)
 
@@ -126,8 +130,14 @@ def standard_tensor(stamps: Tensor, scaling: ImageScaling) -> Tensor:
 
     values = stamps.to(torch.float32, copy=True)
     mean, std, components = _band_tensors(scaling, values.device)
-    values = values.sub_(mean).div_(std).nan_to_num_(nan=0.0)
-    return values if components is None else torch.matmul(components, values.flatten(2)).view(values.shape)
+    values = values.sub_(mean).div_(std)
+    if components is None:
+        return values.nan_to_num_(nan=0.0)
+    missing = values.isnan()
+    values = values.nan_to_num_(nan=0.0)
+    known = (~missing).sum(dim=1, keepdim=True).clamp_(min=1)
+    values = torch.where(missing, values.sum(dim=1, keepdim=True) / known, values)
+    return torch.matmul(components, values.flatten(2)).view(values.shape)
 
 
 @lru_cache(maxsize=32)

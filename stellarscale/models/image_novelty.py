@@ -153,8 +153,8 @@ def read_novelty(path: Path, name: str, network: ImageNetwork, *, n_bands: int) 
             where=path,
             seen=error,
             needed="what a run writes beside its networks",
-            cause="the file is missing because an older version trained the network, it was cut short, or is another "
-            "one: the run that trained the network writes it again when it is started again",
+            cause="an older version trained the network, or the file was cut short or altered: remove it if it is "
+            "there, and the run that trained the network writes it again when it is started again",
         ) from error
     raise ModelError(
         "the region of the training stars is that of another network",

@@ -91,6 +91,11 @@ class Passes:
         -------
         ndarray of float32
             NaN for a star of which a band has no pixel at all.
+
+        Raises
+        ------
+        ModelError
+            If a pass does not fit into the memory of a GPU.
         """
         import torch
 

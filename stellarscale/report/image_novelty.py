@@ -69,9 +69,9 @@ def novelty_section(evaluations: Sequence[Evaluation], *, flagged: int, stars: i
         return None
     html = (
         f"<p>{count(flagged)} of {count(stars)} stars of the catalogue ({percent(flagged / max(stars, 1))}) are "
-        "flagged as EXTRAPOLATED: by their brightness in the bands, a brighter star beside them, or their parallax "
-        "they are unlike the stars that trained the network. They have parameters and errors, but errors are "
-        "calibrated on stars like the training stars, and may be too small here.</p>"
+        "flagged as EXTRAPOLATED: by their brightness in the bands, a brighter star beside them or, where a network "
+        "uses it, their parallax they are unlike the stars that trained it. They have parameters and errors, but "
+        "errors are calibrated on stars like the training stars, and may be too small here.</p>"
     )
     if found:
         html += _bin_table(found)

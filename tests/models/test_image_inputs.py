@@ -125,6 +125,10 @@ def test_components_on_tensors_and_with_missing_pixels():
     scaling = ImageScaling.of(stamps, parallax, labels, network().model_copy(update={"bands": "components"}))
     wanted = standard_stamps(stamps, scaling)
     assert (wanted[3] == 0).all(), "nothing is known: the mean of all"
+    known = (stamps[0, 0, 2] - scaling.band_mean[0]) / scaling.band_std[0]
+    alike = np.array(scaling.components).sum(axis=1)[:, None] * known
+    np.testing.assert_allclose(wanted[0, :, 2], alike, rtol=0, atol=2e-5)
+    assert np.abs(wanted[0, 1, 2]).max() < 5, "the band that is missing is as the other one, and makes no colour"
     seen = standard_tensor(torch.from_numpy(stamps), scaling)
     np.testing.assert_allclose(seen.numpy(), wanted, rtol=0, atol=2e-5)
     # A star's pixels do not depend on which others are with it.

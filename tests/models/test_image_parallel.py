@@ -69,7 +69,7 @@ def test_a_process_that_dies_is_told():
         run_ranks(_dies, (), TWO, print)
 
 
-def test_a_process_that_fails_and_cannot_leave_is_ended(monkeypatch):
+def test_a_process_that_fails_and_cannot_leave_is_ended():
     with pytest.raises(RunError, match=r"a process of the training failed.*a GPU failed"):
         run_ranks(_hangs_when_it_leaves, (), TWO, print)
 

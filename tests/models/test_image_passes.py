@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,8 +98,13 @@ def test_a_full_memory_names_the_setting_to_change():
         passes.do(passes.batches, full, tiny_stamps(6), np.arange(6))
 
 
-def test_weights_held_in_bf16_give_what_autocast_gives_to_the_bit():
+@pytest.mark.parametrize("merge_norm", [True, False])
+def test_weights_held_in_bf16_give_what_autocast_gives_to_the_bit(merge_norm):
     model, weights = tiny_model()
+    if not merge_norm:
+        backbone = model.network.backbone.model_copy(update={"merge_norm": False})
+        model = replace(model, network=model.network.model_copy(update={"backbone": backbone}))
+        weights = {name: weight for name, weight in weights.items() if ".0.norm." not in name}
     stamps = torch.from_numpy(standard_stamps(tiny_stamps(5), model.scaling))
     plain, lowered = restore_network(model, weights), restore_network(model, weights)
     lower_weights(lowered.backbone)
