@@ -24,6 +24,9 @@ class _Group(click.Group):
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("Interrupted: what is finished is kept; the same command goes on from there.", err=True)
+            from stellarscale.products.leaving import leave_interrupted
+
+            leave_interrupted()
             sys.exit(130)
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of our output went away; click knows what to do
@@ -42,4 +45,6 @@ def main(verbose: int) -> None:
 
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("stellarscale.models.image_training").setLevel(min(level, logging.INFO))  # hours without a word
+    # Hours without a word; and stars that are not wanted, which the counts of the end do not explain.
+    for talker in ("models.image_training", "products.cutouts_download", "products.selection", "products.stamp_steps"):
+        logging.getLogger(f"stellarscale.{talker}").setLevel(min(level, logging.INFO))

@@ -47,14 +47,14 @@ def run(
 @click.option(
     "--product",
     type=click.Choice(["sages", "laspm", "acf"]),
-    help="Whose job files; those of sages, and where others differ, when not given.",
+    help="Whose job files; when not given the only one with such keys, else sages, and where others differ.",
 )
 def keys(prefix: str, product: str | None) -> None:
     """List the keys of a product's job file with defaults and meaning, or those that begin with PREFIX."""
-    from stellarscale.products.keys import job_keys, keys_text, other_products
+    from stellarscale.products.keys import job_keys, keys_text, other_products, product_of
 
     if product is None:
-        product = "sages"
+        product = product_of(prefix)
         click.echo(other_products(prefix, product), err=True)
     click.echo(keys_text(job_keys(prefix, product)))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stellarscale.engine.client import capacity
+from stellarscale.engine.interrupt import ends_on_interrupt, task_at_work
 from stellarscale.engine.ledger import Ledger, write_json
 from stellarscale.engine.memory import peak_memory_mb, reset_peak
 from stellarscale.engine.progress import Progress
@@ -94,7 +95,11 @@ def run_stage(
     bar = progress or Progress(enabled=False)
     client.run(reset_peak)
     name = f"{ledger.out.name} {stage}"
-    with ledger.working(stage, len(tasks)), bar.stage(name, total=len(tasks), done=len(done), counts=counts):
+    with (
+        ledger.working(stage, len(tasks)),
+        bar.stage(name, total=len(tasks), done=len(done), counts=counts),
+        ends_on_interrupt(client),
+    ):
         for key, outcome in _window(client, function, waiting, ledger, stage, resources):
             if isinstance(outcome, Exception):
                 failures[key] = outcome
@@ -170,7 +175,8 @@ def execute(function: Callable[[Any], Record], item: Any, key: str, receipt: Pat
     if receipt.is_file():
         return json.loads(receipt.read_text())
     started = time.perf_counter()
-    record = function(item)
+    with task_at_work():
+        record = function(item)
     record = {
         **record,
         "key": key,

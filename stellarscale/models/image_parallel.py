@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from stellarscale.errors import ModelError, RunError, StellarscaleError
 from stellarscale.models.gpu_kernels import chosen_kernels
+from stellarscale.models.stopping import check_stop
 
 Message = dict[str, Any]
 Tell = Callable[[Message], None]
@@ -145,12 +146,16 @@ def _run_processes(work: Callable[..., Any], arguments: tuple[Any, ...], devices
         try:
             while not context.join(timeout=_LISTEN_S):
                 heard.drain()
+                check_stop()
         except (ProcessRaisedException, ProcessExitedException) as error:
             heard.drain()
             raise (heard.error or _died(error)) from error
         finally:
             _end(context.processes)  # none outlives an interrupt of this one
         heard.drain()
+        if not heard.finished:  # torch takes a process that Ctrl-C has ended for one that is done
+            check_stop()
+            raise heard.error or _died(InterruptedError("a process ended without a result"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return heard.result
@@ -172,6 +177,7 @@ class _Heard:
     def __init__(self, listen: Tell, queue: Any) -> None:
         self.listen, self.queue = listen, queue
         self.result: Any = None
+        self.finished = False
         self.error: StellarscaleError | None = None
 
     def drain(self) -> None:
@@ -181,7 +187,7 @@ class _Heard:
             if kind == "told":
                 self.listen(content)
             elif kind == "result":
-                self.result = content
+                self.result, self.finished = content, True
             else:
                 self.error = self.error or content
 

@@ -25,6 +25,7 @@ from stellarscale.models.image_inputs import standard_tensor
 from stellarscale.models.image_network import ImageRegressor, build_network
 from stellarscale.models.image_parallel import Rank
 from stellarscale.models.image_stars import BatchMaker, StandardStars
+from stellarscale.models.stopping import check_stop
 from stellarscale.settings.image_network import ImageNetwork, ImageTraining
 
 _AHEAD = 3  # batches that wait in memory while one is trained on
@@ -123,6 +124,7 @@ class Trainer:
         steps = [(epoch * len(batches) + number, rows) for number, rows in enumerate(batches)]
         made = ahead(map(partial(self._made, epoch), steps), most=_AHEAD)
         for (step, rows), batch in zip(steps, made, strict=True):
+            check_stop()
             rate = self._learning_rate(epoch, step, total)
             try:
                 losses.append(self._step(batch, rate))

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,13 @@ from stellarscale.models.image_parallel import Devices, Message, Rank, Tell, run
 from stellarscale.models.image_stars import StandardStars, TrainingStars, decisive, training_seed
 from stellarscale.models.image_store import ImageModel, save_image_model
 from stellarscale.models.image_trainer import Trainer
+from stellarscale.models.stopping import stop_is_asked
 from stellarscale.settings.image_network import ImageNetwork, ImageTraining
 from stellarscale.stamp_columns import StampFormat
 
 log = logging.getLogger(__name__)
 _TOLD_EVERY_S = 20.0
+_CHECKPOINT_SHARE = 0.02  # of the time, that checkpoints may take beyond those that the settings ask for
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,8 @@ def train_network(
 ) -> dict[str, Any]:
     """Train a network, or go on with its training, and write it.
 
-    The weights depend on the settings, the seed and the stars. A training that was killed goes on from its last
-    checkpoint and gives the same weights as one that was not; on several devices they differ by rounding.
+    The weights depend on the settings, the seed and the stars. A training that was stopped or killed goes on from its
+    last checkpoint and gives the same weights as one that was not; on several devices they differ by rounding.
 
     Parameters
     ----------
@@ -110,6 +113,8 @@ def train_network(
         If too few stars can train, or the best epoch is to be kept and no star tells which that is.
     ModelError
         If the loss is not finite, or the checkpoint cannot be used.
+    StoppedError
+        After :func:`stellarscale.models.stopping.ask_to_stop`, at the next step; the checkpoint is there.
     """
     standard = StandardStars.of(stars, plan.network)
     if plan.training.keep == "best" and not len(standard.validation):
@@ -138,6 +143,8 @@ def _work(rank: Rank, tell: Tell, standard: StandardStars, plan: TrainingPlan, d
         trainer.restore(known)
         before = known.seconds
     first = len(trainer.curve)
+    keep = partial(trainer.save, plan.checkpoint_path, digest=digest)
+    saving = _Saving(plan.training.checkpoint_epochs)
     if rank.leads and first:
         log.info("network %s: goes on after epoch %d of %d", plan.name, first, plan.training.epochs)
     for epoch in range(first, plan.training.epochs):
@@ -147,8 +154,8 @@ def _work(rank: Rank, tell: Tell, standard: StandardStars, plan: TrainingPlan, d
         tell({"kind": "epoch", **trainer.curve[-1]})
         if epoch + 1 == min(plan.training.early_look, plan.training.epochs):
             tell({"kind": "early_look", **_early_look(standard, residuals, epoch + 1)})
-        if (epoch + 1) % plan.training.checkpoint_epochs == 0 and epoch + 1 < plan.training.epochs:
-            trainer.save(plan.checkpoint_path, digest=digest, seconds=before + time.perf_counter() - started)
+        if epoch + 1 < plan.training.epochs and saving.is_due(epoch + 1):
+            saving.time(partial(keep, seconds=before + time.perf_counter() - started))
     seconds = time.perf_counter() - started
     if not rank.leads:
         return {}
@@ -167,6 +174,26 @@ def _work(rank: Rank, tell: Tell, standard: StandardStars, plan: TrainingPlan, d
         "processes": rank.count,
         "precision": trainer.precision,
     }
+
+
+class _Saving:
+    """When a checkpoint is due: after so many epochs, and earlier where it takes next to no time, or work is to end."""
+
+    def __init__(self, every_epochs: int) -> None:
+        self._every = every_epochs
+        self._took_s, self._last = 0.0, time.perf_counter()
+
+    def is_due(self, epochs: int) -> bool:
+        """Whether to write one after so many epochs."""
+        cheap = self._took_s <= _CHECKPOINT_SHARE * (time.perf_counter() - self._last)
+        return epochs % self._every == 0 or cheap or stop_is_asked()
+
+    def time(self, save: Callable[[], None]) -> None:
+        """Write one, and note what it takes."""
+        started = time.perf_counter()
+        save()
+        self._last = time.perf_counter()
+        self._took_s = self._last - started
 
 
 def _model(standard: StandardStars, plan: TrainingPlan) -> ImageModel:

@@ -6,6 +6,7 @@ import csv
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -23,7 +24,9 @@ from stellarscale.surveys.cutout_service import (
     Outcome,
     RateLimit,
     check_cutout,
+    cutout_url,
     fetch_cutout,
+    still_gives,
 )
 
 LAYOUT = "{shard}/{object_id}/{image_id}-{ccd}.fits"
@@ -32,6 +35,9 @@ _HEAD = ["object_id", "image_id", "ccd", "permanent", "reason"]
 log = logging.getLogger(__name__)
 _STATE = ".stellarscale"
 _THERE = "there"
+_TOLD_EVERY_S = 20.0
+_LOOK_S = 1.0
+_NONE_EXISTS = 50  # cut-outs said not to exist before one comes: it is rather the address that is wrong
 Key = tuple[int, int, int]
 
 
@@ -58,7 +64,7 @@ def download_cutouts(
     out : Path
         Folder to make or to go on with. A file that is there and holds its star is not asked for again, nor is one
         that the service said not to have: ``failed.csv`` names these with the others that failed. Without the file
-        all are asked for.
+        all are asked for. What a service says not to have is believed once it has given a cut-out.
     service : CutoutService
         Address, rate, retries.
     total : int
@@ -74,15 +80,15 @@ def download_cutouts(
     Raises
     ------
     RunError
-        If too many cut-outs fail in a row: the service, or the way to it, is down. What came is kept. Or if another
-        process is filling the folder.
+        If too many cut-outs fail in a row: the service, or the way to it, is down. Or if the service says of the first
+        50 that they do not exist: its address is wrong. What came is kept. Or if another process is filling the folder.
     """
     started = time.perf_counter()
     (out / _STATE).mkdir(parents=True, exist_ok=True)
     stop, limit = threading.Event(), RateLimit(service.requests_per_s)
     shown = progress or Progress(enabled=False)
     with (
-        _Tally(out, Lock(out / _STATE), service.give_up_after, shown) as tally,
+        _Tally(out, Lock(out / _STATE), service, shown, total) as tally,
         shown.stage("cutouts", total=total, done=0, counts="files"),
     ):
         work = partial(_one, out, service, limit, stop)
@@ -102,8 +108,9 @@ def _all(pool: ThreadPoolExecutor, work, requests: Iterable[CutoutRequest], tall
 
     def land(until: int) -> None:
         while len(flying) > until:
-            for future in wait(flying, return_when=FIRST_COMPLETED).done:
+            for future in wait(flying, timeout=_LOOK_S, return_when=FIRST_COMPLETED).done:
                 tally.add(flying.pop(future), future.result())
+            tally.tell()
 
     for request in requests:
         if tally.is_gone(request):
@@ -111,6 +118,7 @@ def _all(pool: ThreadPoolExecutor, work, requests: Iterable[CutoutRequest], tall
         flying[pool.submit(work, request)] = request
         land(most - 1)
     land(0)
+    tally.settle()
 
 
 def _one(
@@ -149,11 +157,17 @@ class _Tally:
 
     out: Path
     lock: Lock
-    give_up_after: int
+    service: CutoutService
     progress: Progress
+    total: int
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("asked", "there", "fetched", "failed"), 0))
     n_bytes: int = 0
     in_a_row: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    doubted: list[tuple[Key, str]] = field(default_factory=list)  # said not to exist before any cut-out came
+    known: CutoutRequest | None = None  # one that an earlier run fetched
+    believed: bool = False
+    told: float = field(default_factory=time.monotonic)
 
     def __enter__(self) -> _Tally:
         path = self.out / FAILED
@@ -167,34 +181,40 @@ class _Tally:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._record_doubted(permanent=False)
         self._stream.close()
         if not self.counts["failed"] and not self._gone:
             (self.out / FAILED).unlink()
 
     def is_gone(self, request: CutoutRequest) -> bool:
         """Whether an earlier run was told that there is no such cut-out; if so it is counted."""
-        gone = _key(request) in self._gone
-        if gone:
+        reason = self._gone.get(_key(request))
+        if reason is not None:
             self._count("failed")
-        return gone
+            self.reasons[_kind(reason)] += 1
+            self.tell()
+        return reason is not None
 
     def add(self, request: CutoutRequest, outcome: Outcome | str) -> None:
-        """Count an outcome; raises :class:`RunError` when too many failed in a row."""
+        """Count an outcome; raises :class:`RunError` when too many failed in a row, or none seems to exist."""
         if isinstance(outcome, str):
             self._count(outcome)
+            self.known = self.known or request
             return
         if outcome.state == "stopped":
             return
         if outcome.state == "failed":
-            self._rows.writerow([*_key(request), int(outcome.permanent), outcome.reason])
-            self._stream.flush()
+            self._failed(request, outcome)
+        elif self.doubted:
+            self._record_doubted(permanent=True)
         self.n_bytes += outcome.n_bytes
         self._count(outcome.state)
         self.in_a_row = self.in_a_row + 1 if outcome.state == "failed" and not outcome.permanent else 0
         if self.counts["failed"] == 1 and self.in_a_row:
             log.warning("a cut-out could not be had: %s", outcome.reason)
         # Where nothing has ever come, the way to the service is wrong rather than the service weak.
-        most = self.give_up_after if self.counts["fetched"] else min(self.give_up_after, _FIRST_FAILURES)
+        most = self.service.give_up_after
+        most = most if self.counts["fetched"] else min(most, _FIRST_FAILURES)
         if self.in_a_row >= most:
             raise RunError(
                 "the cut-out service does not answer as it should",
@@ -202,6 +222,49 @@ class _Tally:
                 seen=f"{self.in_a_row} cut-outs that failed in a row; the last: {outcome.reason}",
                 cause="the service or the network is down; what came is kept, the same command goes on from there",
             )
+
+        if len(self.doubted) >= _NONE_EXISTS and not self.settle():
+            raise RunError(
+                "the cut-out service says of every cut-out that it does not exist",
+                where=cutout_url(self.service, request),
+                seen=f"{len(self.doubted)} failures and no cut-out that came; the last: {outcome.reason}",
+                needed="the address of the survey's cut-out service, at which /get_image gives images",
+                cause="--url is wrong, or the service has moved; none of these cut-outs is given up: the same command "
+                "with the right address asks for them again",
+            )
+
+    def settle(self) -> bool:
+        """Find out, where nothing came, whether the service gives what it once gave; if so the doubted do not exist."""
+        if self.doubted and self.known is not None and still_gives(self.service, self.known):
+            self._record_doubted(permanent=True)
+            self.believed = True
+        return self.believed
+
+    def tell(self) -> None:
+        """Log how far it is, now and then."""
+        if time.monotonic() < self.told + _TOLD_EVERY_S:
+            return
+        self.told = time.monotonic()
+        kinds = ", ".join(f"{number:,} {kind}" for kind, number in self.reasons.most_common(5))
+        asked, there, fetched, failed = (f"{number:,}" for number in self.counts.values())
+        line = "cut-outs: %s of %s, %s fetched, %s there before, %s failed%s"
+        log.info(line, asked, f"{self.total:,}", fetched, there, failed, f" ({kinds})" if kinds else "")
+
+    def _failed(self, request: CutoutRequest, outcome: Outcome) -> None:
+        self.reasons[_kind(outcome.reason)] += 1
+        if outcome.permanent and not (self.counts["fetched"] or self.believed):
+            self.doubted.append((_key(request), outcome.reason))
+            return
+        self._record(_key(request), outcome.reason, permanent=outcome.permanent)
+
+    def _record_doubted(self, *, permanent: bool) -> None:
+        for key, reason in self.doubted:
+            self._record(key, reason, permanent=permanent)
+        self.doubted.clear()
+
+    def _record(self, key: Key, reason: str, *, permanent: bool) -> None:
+        self._rows.writerow([*key, int(permanent), reason])
+        self._stream.flush()
 
     @property
     def summary(self) -> Summary:
@@ -212,6 +275,11 @@ class _Tally:
         self.counts["asked"] += 1
         self.counts[what] += 1
         self.progress.advance(1)
+
+
+def _kind(reason: str) -> str:
+    """A reason without what differs from one cut-out to the next."""
+    return reason.split(":")[0][:60]
 
 
 def _key(request: CutoutRequest) -> Key:

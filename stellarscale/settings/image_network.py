@@ -95,7 +95,7 @@ class ImageTraining(Frozen):
     devices: int | Literal["auto"] = Field(
         "auto", description="processes with a device each; auto: every GPU of the machine, else the CPU"
     )
-    checkpoint_epochs: int = Field(5, ge=1, description="epochs between two checkpoints")
+    checkpoint_epochs: int = Field(5, ge=1, description="most epochs between two checkpoints")
     keep: Literal["last", "best"] = Field(
         "last",
         description="weights of the last epoch, or of the least loss of the validation; the errors are calibrated on "

@@ -196,6 +196,12 @@ def fetch_cutout(
     return Outcome("failed", permanent=trouble.kind == "gone", reason=trouble.reason)
 
 
+def still_gives(service: CutoutService, request: CutoutRequest) -> bool:
+    """Whether the service gives anything now for a cut-out that it once gave."""
+    limit = RateLimit(service.requests_per_s)
+    return fetch_cutout(service, request, lambda raw: None, limit=limit, stop=threading.Event()).state == "fetched"
+
+
 def check_cutout(path: Path, request: CutoutRequest) -> None:
     """Check that a file is a cut-out that stamps can be made of, with the star on one of its images.
 

@@ -150,6 +150,46 @@ def test_many_that_do_not_exist_are_no_breakdown(server, tmp_path):
     assert counts(done) == (30, 0, 0, 30)
 
 
+def test_a_wrong_address_is_told_and_nothing_is_given_up_for_it(server, tmp_path):
+    server.always = 404
+    with pytest.raises(RunError, match=r"does not exist.*/siap/get_image\?IMAGE=.*HTTP 404.*Needed: .*--url is wrong"):
+        download_cutouts(requests(400), tmp_path, service_of(server))
+    assert 50 <= len(server.asked) <= 50 + 2 * 4
+    assert len(failures(tmp_path)) == 50
+    assert read_gone(tmp_path / "failed.csv") == {}
+    server.always = None
+    assert counts(download_cutouts(requests(80), tmp_path, service_of(server))) == (80, 0, 80, 0)
+
+
+def test_few_that_do_not_exist_are_believed_once_a_cutout_came(server, tmp_path):
+    server.script = {name(request): [404] for request in requests()[:3]}
+    server.always = None
+    assert counts(download_cutouts(requests()[:3], tmp_path, service_of(server))) == (3, 0, 0, 3)
+    assert read_gone(tmp_path / "failed.csv") == {}, "nothing came: it may be the address"
+    server.script = {name(request): [404] for request in requests()[:3]}
+    assert counts(download_cutouts(requests(), tmp_path, service_of(server))) == (N, 0, N - 3, 3)
+    assert sorted(row[1] for row in failures(tmp_path)) == [str(request.image_id) for request in requests()[:3]]
+    assert len(read_gone(tmp_path / "failed.csv")) == 3
+
+
+def test_many_that_do_not_exist_are_believed_where_the_service_still_gives_what_is_there(server, tmp_path):
+    asked = requests(70)
+    download_cutouts(asked[:2], tmp_path, service_of(server))
+    server.script = {name(request): [404] for request in asked[2:]}
+    assert counts(download_cutouts(asked, tmp_path, service_of(server))) == (70, 2, 0, 68)
+    assert len(read_gone(tmp_path / "failed.csv")) == 68
+
+
+def test_how_far_it_is_is_told_with_what_failed(server, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("stellarscale.products.cutouts_download._TOLD_EVERY_S", 0.0)
+    caplog.set_level("INFO", logger="stellarscale.products.cutouts_download")
+    server.script = {name(request): [404] for request in requests()[:2]}
+    download_cutouts(requests(), tmp_path, service_of(server), total=N)
+    assert (
+        caplog.messages[-1] == f"cut-outs: {N} of {N}, {N - 2} fetched, 0 there before, 2 failed (2 HTTP 404 Not Found)"
+    )
+
+
 def test_a_stop_leaves_whole_files_only_and_the_next_call_goes_on(server, tmp_path):
     """A process of its own, interrupted as by Ctrl-C while an answer drips in."""
     server.script = {name(requests()[6]): ["drip"], name(requests()[7]): ["slow"]}
