@@ -50,6 +50,7 @@ def test_the_stamps_are_the_paper_s():
     assert made.bands == BANDS == tuple("uvgriz")
     assert made.extinction == EXTINCTION
     assert (made.reference_band, made.dtype, made.format.dereddened) == ("r", "float16", False)
+    assert made.zero_points == (10.0, 40.0)
 
 
 # ---- what contradicts itself
@@ -130,6 +131,9 @@ def test_a_spread_needs_two_samples(value):
         ({"bands": ("r", "g", "r")}, "twice"),
         ({"saturation": 0}, "saturation"),
         ({"max_missing": 1.5}, "max_missing"),
+        ({"zero_points": (40, 10)}, "40 to 10 holds no magnitude"),
+        ({"zero_points": (float("nan"), 10)}, "zero_points"),
+        ({"zero_points": (10,)}, "zero_points"),
         ({"max_distortion_px": 0}, "max_distortion_px"),
         ({"dtype": "float64"}, "dtype"),
     ],

@@ -87,8 +87,8 @@ def stamp_pixel(task: StampTask, pixel: Pixel) -> Record:
     Returns
     -------
     dict
-        Beside the rows: detections ``used`` and, of those, ``full_wcs`` (aligned by the full map of their header);
-        ``unused``: the others by reason.
+        Beside the rows: detections ``used`` and, of those, ``full_wcs`` (aligned by the full map of their header) and
+        ``other_zero_points`` (the tables gave one that cannot be); ``unused``: the others by reason.
     """
     schema, told = check_stamps(task), _Told()
     rejected = rejects_schema(stored_catalog(task.detections).schema, task.config)
@@ -103,6 +103,7 @@ def stamp_pixel(task: StampTask, pixel: Pixel) -> Record:
         **record_of(written),
         "used": told.used,
         "full_wcs": told.full_wcs,
+        "other_zero_points": told.other_zero_points,
         "unused": told.unused,
     }
 
@@ -119,12 +120,14 @@ class _Told:
     rows: int = 0
     used: int = 0
     full_wcs: int = 0
+    other_zero_points: int = 0
     unused: dict[str, int] = field(default_factory=dict)
 
     def add(self, made: MadeStamps) -> None:
         self.rows += made.table.num_rows
         self.used += made.used
         self.full_wcs += made.full_wcs
+        self.other_zero_points += made.other_zero_points
         for reason, count in reason_counts(made.rejects).items():
             self.unused[reason] = self.unused.get(reason, 0) + count
 

@@ -33,7 +33,9 @@ class Detections:
     band_index : ndarray of int64, shape (n,)
         Place in the job's bands, -1 for another band.
     zero_point, sky, fwhm_arcsec : ndarray of float64, shape (n,)
-        What the tables say; NaN where they say nothing.
+        What the tables say; NaN where they say nothing, or a zero-point that cannot be.
+    refused_zero_point : ndarray of float64, shape (n,)
+        The first zero-point of the tables that cannot be; NaN where there is none.
     reason : list of str or None
         Why a detection is not to be used; None for one that may be.
     """
@@ -48,6 +50,7 @@ class Detections:
     zero_point: Floats
     sky: Floats
     fwhm_arcsec: Floats
+    refused_zero_point: Floats
     reason: list[str | None]
 
     def rejects(self, config: StampConfig, reasons: list[str | None], details: list[str | None]) -> pa.Table:
@@ -82,13 +85,13 @@ def detections_of(
     rows = rows.take(pc.sort_indices(rows, sort_keys=order))
     band = rows[columns.band]
     index = pc.fill_null(pc.index_in(band, value_set=pa.array(settings.bands, band.type)), -1)
-    zero_point, sky, fwhm = _known(rows, images, config)
+    zero_point, sky, fwhm, refused = _known(rows, images, config)
     names = (columns.object_id, columns.image_id, columns.ccd, columns.band)
     object_id, image_id, ccd, name = (_values(rows[each]) for each in names)
     star, band_index = (column.to_numpy().astype(np.int64) for column in (rows["\0star"], index))
     stored = rows.drop_columns(["\0star"])
     reason: list[str | None] = [None] * rows.num_rows
-    found = Detections(stored, object_id, image_id, ccd, name, star, band_index, zero_point, sky, fwhm, reason)
+    found = Detections(stored, object_id, image_id, ccd, name, star, band_index, zero_point, sky, fwhm, refused, reason)
     _judge(found, config)
     return found, star_of
 
@@ -136,8 +139,8 @@ def _surplus(found: Detections, usable: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return result
 
 
-def _known(rows: pa.Table, images: pa.Table | None, config: StampConfig) -> tuple[Floats, Floats, Floats]:
-    """Zero-point, sky and seeing: of the detection, else of its exposure, else NaN."""
+def _known(rows: pa.Table, images: pa.Table | None, config: StampConfig) -> tuple[Floats, Floats, Floats, Floats]:
+    """Zero-point, sky and seeing: of the detection, else of its exposure, else NaN; and refused zero-points."""
     ours, theirs = config.stamps.columns, config.stamps.image_columns
     place = None
     if images is not None:
@@ -148,15 +151,25 @@ def _known(rows: pa.Table, images: pa.Table | None, config: StampConfig) -> tupl
         (ours.background, theirs.background),
         (ours.fwhm, theirs.fwhm),
     )
-    found = []
+    refused, found = np.full(rows.num_rows, np.nan), list[Floats]()
     for own, other in pairs:
         values = np.full(rows.num_rows, np.nan) if own is None else floats(rows, own)
+        of_image = np.full(rows.num_rows, np.nan)
         if place is not None and images is not None and other is not None and images.num_rows:
             of_image = np.where(place >= 0, floats(images, other)[np.maximum(place, 0)], np.nan)
-            values = np.where(np.isfinite(values), values, of_image)
-        found.append(values)
+        if not found:  # the zero-points
+            (values, refused), (of_image, beside) = (_believed(each, config) for each in (values, of_image))
+            refused = np.where(np.isfinite(refused), refused, np.where(np.isfinite(values), np.nan, beside))
+        found.append(np.where(np.isfinite(values), values, of_image))
     zero_point, sky, fwhm = found
-    return zero_point, sky, np.where(fwhm > 0, fwhm, np.nan)
+    return zero_point, sky, np.where(fwhm > 0, fwhm, np.nan), refused
+
+
+def _believed(zero_points: Floats, config: StampConfig) -> tuple[Floats, Floats]:
+    """Those that can be and those that cannot, NaN elsewhere."""
+    low, high = config.stamps.zero_points
+    can_be = (zero_points >= low) & (zero_points <= high)
+    return np.where(can_be, zero_points, np.nan), np.where(can_be | ~np.isfinite(zero_points), np.nan, zero_points)
 
 
 def _values(column: pa.ChunkedArray) -> NDArray[Any]:

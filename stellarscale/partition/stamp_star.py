@@ -39,7 +39,10 @@ Reasons = dict[int, tuple[str, str | None]]  # of a detection: why it is not use
 
 @dataclass(frozen=True, eq=False)
 class StarStamp:
-    """Stamp of one star: stretched pixels and coverage, or None, its flags, and why detections were not used."""
+    """Stamp of one star: stretched pixels and coverage, or None, its flags, and why detections were not used.
+
+    ``other_zero_points`` counts detections in it for which the tables gave a zero-point that cannot be.
+    """
 
     pixels: NDArray[np.floating] | None
     coverage: NDArray[np.uint8] | None
@@ -47,6 +50,7 @@ class StarStamp:
     flags: int
     reasons: Reasons
     full_wcs: int = 0
+    other_zero_points: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +113,8 @@ class StampMaker:
         height, width = cutout.image.shape
         if not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):
             raise _Unusable("does not cover the star", None)
-        zero_point = _first(found.zero_point[row], cutout.zero_point)
-        if np.isnan(zero_point):
-            raise _Unusable("no zero-point", None)
+        _check_pixels(cutout.image)
+        zero_point = self._zero_point(row, cutout.zero_point)
         image, saturated = cutout.image, False
         if settings.saturation is not None:
             lost = np.argwhere(image >= settings.saturation)
@@ -126,6 +129,18 @@ class StampMaker:
                 raise _Unusable("no sky", str(error)) from error
         fwhm = _first(found.fwhm_arcsec[row], cutout.fwhm_arcsec)
         return _Image(row, image, cutout.wcs, (x, y), zero_point, sky, fwhm, saturated)
+
+    def _zero_point(self, row: int, of_header: float | None) -> float:
+        """What the tables say, or else the header, if it can be."""
+        low, high = self.config.stamps.zero_points
+        known, refused = float(self.found.zero_point[row]), float(self.found.refused_zero_point[row])
+        if np.isfinite(known):
+            return known
+        if of_header is not None and low <= of_header <= high:
+            return of_header
+        seen = [f"{refused:g} in the tables"] if np.isfinite(refused) else []
+        seen += [] if of_header is None else [f"{of_header:g} in the header"]
+        raise _Unusable("no zero-point", f"{', '.join(seen)}; needed: {low:g} to {high:g}" if seen else None)
 
     def _fetched(self, row: int) -> Cutout:
         found = self.found
@@ -156,11 +171,19 @@ class StampMaker:
             max_distortion_px=settings.max_distortion_px,
         )
         mean, coverage = mean_stack(aligned.images, bands, len(settings.bands))
+        # A band that stays incomplete gives no parameters: each of its detections is told, and none is in the stamp.
+        kept = (np.mean(coverage == 0, axis=(1, 2)) <= settings.max_missing)[bands]
+        if not kept.all():
+            reasons |= {images[n].row: _little(aligned.images[n]) for n in np.flatnonzero(~kept)}
+            mean, coverage = mean_stack(aligned.images[kept], bands[kept], len(settings.bands))
         pixels = stretch(mean, np.array(settings.format.softening)).astype(settings.dtype)
         flags = _flags_of(coverage, settings.max_missing)
         flags |= int(Flag.SATURATED) if any(image.saturated for image in images) else 0
-        counts = np.bincount(bands, minlength=len(settings.bands)).astype(np.int16)
-        return StarStamp(pixels, coverage, counts, flags, reasons, int(np.count_nonzero(aligned.full_wcs)))
+        counts = np.bincount(bands[kept], minlength=len(settings.bands)).astype(np.int16)
+        rows = np.array([image.row for image in images])[kept]
+        others = int(np.count_nonzero(np.isfinite(self.found.refused_zero_point[rows])))
+        full_wcs = int(np.count_nonzero(aligned.full_wcs[kept]))
+        return StarStamp(pixels, coverage, counts, flags, reasons, full_wcs, others)
 
     def _flux(self, image: _Image, ebv: float) -> NDArray[np.float64]:
         settings = self.config.stamps
@@ -177,6 +200,20 @@ class StampMaker:
 
     def _without(self, flags: int, reasons: Reasons) -> StarStamp:
         return StarStamp(None, None, np.zeros(len(self.config.stamps.bands), np.int16), int(flags), reasons)
+
+
+def _check_pixels(image: NDArray[np.float64]) -> None:
+    """Refuse a cut-out that shows nothing: its sky would be its only value, and the star dark."""
+    finite = image[np.isfinite(image)]
+    if not finite.size:
+        raise _Unusable("no finite pixel", None)
+    if finite.min() == finite.max():
+        raise _Unusable("constant image", f"every pixel is {finite[0]:g}")
+
+
+def _little(aligned: NDArray[np.float64]) -> tuple[str, str]:
+    """Why a detection of a band that stays incomplete is in no stamp."""
+    return "covers too little of the stamp", f"covers {int(100 * np.isfinite(aligned).mean())} % of the stamp"
 
 
 def _flags_of(coverage: NDArray[np.uint8], max_missing: float) -> int:

@@ -35,12 +35,15 @@ class MadeStamps:
         Detections that are in a stamp.
     full_wcs : int
         Those among them that were aligned by the full map of their header.
+    other_zero_points : int
+        Those among them for which the tables gave a zero-point that cannot be, so that another was used.
     """
 
     table: pa.Table
     rejects: pa.Table
     used: int
     full_wcs: int
+    other_zero_points: int
 
 
 def make_stamps(
@@ -78,8 +81,9 @@ def make_stamps(
     MadeStamps
         All columns of the stars, ``stamp`` (null where there is no reference detection), ``stamp_coverage``,
         ``n_detections_<band>``, and ``quality_flags`` with what is wrong added: INCOMPLETE_BANDS for a band without an
-        image or with more than ``max_missing`` of its pixels missing, MISSING_PIXELS for any missing pixel, SATURATED
-        for a saturated one within the stamp, MISSING_FEATURE for a star without E(B-V), which gets no stamp.
+        image or with more than ``max_missing`` of its pixels missing, of which no detection is used then;
+        MISSING_PIXELS for any missing pixel, SATURATED for a saturated one within the stamp, MISSING_FEATURE for a
+        star without E(B-V), which gets no stamp.
 
     Raises
     ------
@@ -98,7 +102,7 @@ def make_stamps(
     made = _Made(stars.num_rows, config)
     for number, star in enumerate(over(maker.star, range(stars.num_rows))):
         made.add(number, star)
-    return MadeStamps(made.table(stars, schema), made.rejects(found), made.used, made.full_wcs)
+    return MadeStamps(made.table(stars, schema), made.rejects(found), made.used, made.full_wcs, made.other_zero_points)
 
 
 class _Made:
@@ -113,7 +117,7 @@ class _Made:
         self.flags = np.zeros(n_stars, dtype=np.int32)
         self.null = np.ones(n_stars, dtype=np.bool_)
         self.reasons: dict[int, tuple[str, str | None]] = {}
-        self.used = self.full_wcs = 0
+        self.used = self.full_wcs = self.other_zero_points = 0
 
     def add(self, number: int, star: StarStamp) -> None:
         if star.pixels is not None and star.coverage is not None:
@@ -122,6 +126,7 @@ class _Made:
         self.reasons |= star.reasons
         self.used += int(star.counts.sum())
         self.full_wcs += star.full_wcs
+        self.other_zero_points += star.other_zero_points
 
     def table(self, stars: pa.Table, schema: pa.Schema) -> pa.Table:
         """The stars with their stamps."""

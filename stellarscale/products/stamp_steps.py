@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 STEP = "stamps"
 MOST_LOST = 0.02
-"""Share of the detections that may be unusable without a word."""
+"""Share of the detections that may be unusable, beside those that fail a cut of the job, without a warning."""
 
 
 def make_stamp_catalog(
@@ -44,7 +44,8 @@ def make_stamp_catalog(
     name : str
         What the list of steps calls it.
     steps : list
-        Gets the summary: rows, and detections ``used``, ``full_wcs`` and ``unused`` by reason.
+        Gets the summary: rows, and detections ``used``, ``full_wcs``, ``other_zero_points`` and ``unused`` by
+        reason.
 
     Returns
     -------
@@ -76,7 +77,12 @@ def make_stamp_catalog(
     )
     done = map_catalog(on, partial(stamp_pixel, task), mapped)
     counts = detection_counts(out)
-    _warn_of_unused(name, counts, out)
+    _tell_of_unused(name, counts, out)
+    if counts["other_zero_points"]:
+        log.warning(
+            "%s: tables give %s detections a zero-point outside %g to %g mag; that of exposure or header is used",
+            name, f"{counts['other_zero_points']:,}", *settings.zero_points,
+        )  # fmt: skip
     steps.append({**done, **counts, "name": name})
     return out
 
@@ -86,13 +92,17 @@ def stamps_of_run(job: AcfJob) -> Path:
     return run_directory(job) / "catalogs" / "stamps"
 
 
-def _warn_of_unused(name: str, counts: dict[str, Any], out: Path) -> None:
-    """Say when many detections are in no stamp for a reason that the job does not give."""
-    lost = {reason: n for reason, n in counts["unused"].items() if not reason.startswith("cut ")}
-    number = sum(lost.values())
-    if number > MOST_LOST * (number + counts["used"]):
-        told = ", ".join(f"{reason}: {n:,}" for reason, n in lost.items())
-        log.warning("%s: %s detections are in no stamp (%s): see %s", name, f"{number:,}", told, rejects_of(out))
+def _tell_of_unused(name: str, counts: dict[str, Any], out: Path) -> None:
+    """Say how many detections are in no stamp, and why: a warning when many are, not counting the cuts of the job."""
+    unused = dict(sorted(counts["unused"].items(), key=lambda item: -item[1]))
+    number, lost = sum(unused.values()), sum(n for reason, n in unused.items() if not reason.startswith("cut "))
+    if number:
+        log.log(
+            logging.WARNING if lost > MOST_LOST * (lost + counts["used"]) else logging.INFO,
+            "%s: %s of %s detections left out: %s; in %s",
+            name, f"{number:,}", f"{number + counts['used']:,}",
+            ", ".join(f"{reason} {n:,}" for reason, n in unused.items()), rejects_of(out),
+        )  # fmt: skip
 
 
 def rejects_of(out: Path) -> Path:
@@ -101,13 +111,13 @@ def rejects_of(out: Path) -> Path:
 
 
 def detection_counts(out: Path) -> dict[str, Any]:
-    """Detections of a catalogue of stamps, from its receipts: ``used``, ``full_wcs``, and ``unused`` by reason."""
+    """Detections in a catalogue's stamps, ``full_wcs`` and ``other_zero_points`` among them; ``unused`` by reason."""
     receipts = Ledger(out).receipts(STEP).values()
     unused: dict[str, int] = {}
     for receipt in receipts:
         for reason, count in receipt["unused"].items():
             unused[reason] = unused.get(reason, 0) + count
-    sums = {key: sum(int(receipt[key]) for receipt in receipts) for key in ("used", "full_wcs")}
+    sums = {key: sum(int(receipt[key]) for receipt in receipts) for key in ("used", "full_wcs", "other_zero_points")}
     return {**sums, "unused": dict(sorted(unused.items()))}
 
 

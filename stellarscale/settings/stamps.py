@@ -55,6 +55,9 @@ class StampSettings(Frozen):
     size_px: int = Field(48, ge=8, le=512, description="rows and columns of a stamp")
     reference_band: str = Field("r", description="band of the detection that the others are aligned to")
     zero_point: float = Field(25.0, description="magnitude of unit flux after scaling")
+    zero_points: tuple[float, float] = Field(
+        (10.0, 40.0), description="magnitudes of one count that can be: tables and headers with others are not believed"
+    )
     softening: dict[str, float] = Field(
         default_factory=lambda: dict.fromkeys(BANDS, 5.0), description="band: flux at which the stretch turns"
     )
@@ -82,6 +85,8 @@ class StampSettings(Frozen):
             raise ValueError(f"a band is named twice: {', '.join(self.bands)}")
         if self.reference_band not in self.bands:
             raise ValueError(f"reference_band {self.reference_band!r} is none of the bands {', '.join(self.bands)}")
+        if not self.zero_points[0] < self.zero_points[1]:
+            raise ValueError("`zero_points` must rise: {:g} to {:g} holds no magnitude".format(*self.zero_points))
         for name in ("softening", *(["extinction"] if self.reddening else [])):
             missing = sorted(set(self.bands) - set(getattr(self, name)))
             if missing:

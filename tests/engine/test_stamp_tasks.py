@@ -29,7 +29,7 @@ from stellarscale.partition.stamp_config import StampConfig
 from stellarscale.settings.stamps import StampSettings
 from stellarscale.stamp_columns import format_of, stamps_of
 
-RECORD = {"pixel", "rows_in", "rows_out", "bytes", "checksum", "used", "full_wcs", "unused"}
+RECORD = {"pixel", "rows_in", "rows_out", "bytes", "checksum", "used", "full_wcs", "other_zero_points", "unused"}
 
 
 @pytest.fixture(scope="module")

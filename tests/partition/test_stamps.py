@@ -183,6 +183,101 @@ def test_a_detection_that_cannot_be_used_is_recorded(shot, reason, detail):
     assert np.array_equal(stamps_of(result.table), stamps_of(expected.table))
 
 
+def other_cutout(image_id: int, **changes):
+    """The cut-outs, one of which is another."""
+    shelf = Shelf(SHOTS)
+
+    def fetch(object_id, exposure, ccd, band):
+        cutout = shelf(object_id, exposure, ccd, band)
+        return replace(cutout, **changes) if exposure == image_id else cutout
+
+    return fetch
+
+
+@pytest.mark.parametrize(
+    ("header", "table", "detail"),
+    [
+        (0.0, None, "0 in the header; needed: 10 to 40"),
+        (-99.0, None, "-99 in the header; needed: 10 to 40"),
+        (41.0, 0.0, "0 in the tables, 41 in the header; needed: 10 to 40"),
+        (None, -99.0, "-99 in the tables; needed: 10 to 40"),
+        (None, float("nan"), None),
+    ],
+)
+def test_a_zero_point_that_cannot_be_is_none(header, table, detail):
+    config = with_settings(columns={"zero_point": "zp"})
+    rows = TWO_EACH.append_column("zp", pa.array([None, table, None, None], pa.float32()))
+    result = make_stamps(stars(), rows, None, config, other_cutout(2, zero_point=header))
+    (row,) = result.rejects.to_pylist()
+    assert (row["image_id"], row["reason"], row["detail"]) == (2, "no zero-point", detail)
+    assert (result.used, result.other_zero_points) == (3, 0)
+    assert np.array_equal(stamps_of(result.table), stamps_of(made(table=TWO_EACH.take([0, 2, 3])).table))
+
+
+def test_a_zero_point_of_a_table_that_cannot_be_gives_way_to_the_next():
+    expected = stamps_of(made().table)
+    images = pa.table({"image_id": pa.array([1, 2, 3], pa.int64()), "zpapprox": [24.0, 25.5, 0.0]})
+    config = with_settings(
+        images="images",
+        columns={"zero_point": "zp"},
+        image_columns={"background": None, "fwhm": None},
+    )
+    rows = TWO_EACH.append_column("zp", pa.array([24.0, -99.0, None, float("inf")]))
+    result = make_stamps(stars(), rows, images, config, other_cutout(2, zero_point=None))
+    assert np.array_equal(stamps_of(result.table), expected), "the exposure's for 2, the header's for 3 and 4"
+    assert (result.used, result.other_zero_points, result.rejects.num_rows) == (4, 2, 0)
+    asked = with_settings(zero_points=[25.0, 26.0])
+    assert reasons(made(config=asked)) == {1: "no zero-point"}
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "detail"),
+    [
+        (0.0, "constant image", "every pixel is 0"),
+        (83.5, "constant image", "every pixel is 83.5"),
+        (np.nan, "no finite pixel", None),
+        (np.inf, "no finite pixel", None),
+    ],
+)
+@pytest.mark.parametrize("sky", [None, 100.0])
+@pytest.mark.parametrize("exposure", [2, 3])
+def test_a_cutout_that_shows_nothing_is_not_used(value, reason, detail, sky, exposure):
+    config = with_settings(columns={"background": "sky"})
+    rows = TWO_EACH.append_column("sky", pa.array([sky] * 4, pa.float64()))
+    image = np.full((48, 48), value)
+    result = make_stamps(stars(), rows, None, config, other_cutout(exposure, image=image))
+    (row,) = result.rejects.to_pylist()
+    assert (row["image_id"], row["reason"], row["detail"]) == (exposure, reason, detail)
+    others = [number for number in range(4) if number != exposure - 1]
+    expected = made(table=rows.take(others), config=config)
+    assert np.array_equal(stamps_of(result.table), stamps_of(expected.table))
+    assert flags(result) == 0
+
+
+def test_constant_but_for_missing_pixels_is_constant():
+    image = np.zeros((48, 48))
+    image[:, :5] = np.nan
+    result = make_stamps(stars(), TWO_EACH, None, CONFIG, other_cutout(1, image=image))
+    assert reasons(result) == {1: "constant image"}
+
+
+def test_a_small_cutout_has_a_reason_only_where_its_band_stays_incomplete():
+    small = SHOTS | {number: replace(SHOTS[number], size=10, psf_px=2.0) for number in (1, 2)}
+    result = made(small)
+    assert reasons(result) == {1: "covers too little of the stamp", 2: "covers too little of the stamp"}
+    assert set(result.rejects["detail"].to_pylist()) <= {f"covers {share} % of the stamp" for share in (7, 8, 9)}
+    assert flags(result) == Flag.INCOMPLETE_BANDS | Flag.MISSING_PIXELS
+    assert (result.used, result.table["n_detections_g"].to_pylist()) == (2, [0])
+    assert np.array_equal(stamps_of(result.table), stamps_of(made(table=TWO_EACH.take([2, 3])).table), equal_nan=True)
+    assert binary_rows(result.table[COVERAGE], "u1", (2, SIZE, SIZE))[0, 0].max() == 0
+    beside = made(small | {2: SHOTS[2]})
+    assert (beside.used, beside.rejects.num_rows, flags(beside)) == (4, 0, 0)
+    assert binary_rows(beside.table[COVERAGE], "u1", (2, SIZE, SIZE))[0, 0].max() == 2, "used as any other"
+    all_small = made({number: replace(shot, size=10, psf_px=2.0) for number, shot in SHOTS.items()})
+    assert (all_small.used, all_small.rejects.num_rows) == (0, 4)
+    assert np.isnan(stamps_of(all_small.table)).all()
+
+
 def test_cuts_bands_and_repeats_are_recorded():
     table = pa.concat_tables(
         [TWO_EACH, detections((7, 2, 3, "g"), (7, 5, 1, "i")), detections((7, 1, 4, "g"), (7, 2, 3, "g"), use=0)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,8 @@ def test_every_star_is_in_the_catalogue(on, survey, tmp_path):
     n = len(survey.ids)
     assert (step["name"], step["rows_in"], step["written"], step["rejected"]) == ("stamps", n, n, {})
     assert (step["used"], step["unused"]) == (4 * n, {})
-    assert detection_counts(out) == {"used": 4 * n, "full_wcs": step["full_wcs"], "unused": {}}
+    counts = {"used": 4 * n, "full_wcs": step["full_wcs"], "other_zero_points": 0, "unused": {}}
+    assert detection_counts(out) == counts
     stored = open_stored(out)
     assert verify(out).problems == ()
     assert stored.properties.name == "stamps"
@@ -118,10 +120,18 @@ def test_stars_and_workers_do_not_change_the_bytes(on, survey, tmp_path):
     }
 
 
-def test_detections_that_fail_are_counted_by_reason(on, survey, tmp_path):
+def told(caplog) -> list[tuple[str, str]]:
+    """What the step has said: level and text."""
+    return [(each.levelname, each.getMessage()) for each in caplog.records if each.name.endswith("stamp_steps")]
+
+
+def test_detections_that_fail_are_counted_by_reason(on, survey, tmp_path, caplog):
     out = tmp_path / "stamps"
-    step = run(on, survey, out, use=[{"name": "never", "columns": ["use"], "above": 1}])
+    with caplog.at_level(logging.INFO):
+        step = run(on, survey, out, use=[{"name": "never", "columns": ["use"], "above": 1}])
     n = len(survey.ids)
+    where = rejects_of(out)
+    assert told(caplog) == [("INFO", f"stamps: {4 * n} of {4 * n} detections left out: cut never {4 * n}; in {where}")]
     assert (step["written"], step["used"], step["unused"]) == (n, 0, {"cut never": 4 * n})
     rejects = pa.concat_tables([pq.read_table(path) for path in sorted(rejects_of(out).glob("*.parquet"))])
     assert sorted(set(rejects["object_id"].to_pylist())) == sorted(survey.ids.tolist())
@@ -129,6 +139,18 @@ def test_detections_that_fail_are_counted_by_reason(on, survey, tmp_path):
     assert table["stamp"].null_count == n
     assert set(table["quality_flags"].to_pylist()) == {int(Flag.INCOMPLETE_BANDS)}
     assert verify(out).problems == ()
+
+
+def test_detections_left_out_are_a_warning_where_the_job_asked_for_them(on, survey, tmp_path, caplog):
+    n = len(survey.ids)
+    with caplog.at_level(logging.INFO):
+        step = run(on, survey, tmp_path / "whole")
+        assert told(caplog) == []
+        run(on, survey, tmp_path / "none", zero_points=[30, 40])
+    ((level, text),) = told(caplog)
+    assert level == "WARNING"
+    assert f"stamps: {4 * n} of {4 * n} detections left out: no zero-point {4 * n}; in " in text
+    assert step["other_zero_points"] == 0
 
 
 def test_what_does_not_fit_is_told_before_any_work(on, survey, tmp_path):
