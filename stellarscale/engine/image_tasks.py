@@ -17,6 +17,7 @@ from stellarscale.engine.gpu import Share
 from stellarscale.engine.image_training_set import read_training_set
 from stellarscale.engine.tasks import Record, record_of, stored_catalog
 from stellarscale.errors import ModelError
+from stellarscale.flags import COLUMN, decode
 from stellarscale.models.ahead import ahead
 from stellarscale.models.image_predict import ImagePredictor, ModelFiles, load_predictor, precision_change
 from stellarscale.models.image_stars import TRAIN, TrainingStars
@@ -107,7 +108,10 @@ def check_images(task: PredictImagesTask) -> pa.Schema:
 
 
 def predict_image_pixel(task: PredictImagesTask, pixel: Pixel) -> Record:
-    """Predict the stamps of one partition: the next row group is read while the networks work on this one."""
+    """Predict the stamps of one partition: the next row group is read while the networks work on this one.
+
+    The record counts the stars ``without`` parameters, and the flags of these (``why``).
+    """
     catalog, predictor = stored_catalog(task.source), task.networks.load()
     columns = needed_columns(catalog.schema, task.config)
     read = read_batches_of(catalog, pixel, columns=columns)
@@ -116,8 +120,9 @@ def predict_image_pixel(task: PredictImagesTask, pixel: Pixel) -> Record:
         rows_in += table.num_rows
         found.append(predict_stamps(table, task.config, predictor))
         del table  # before the next one is waited for
-    written = write_pixel(task.out, pixel, pa.concat_tables(found), task.write)
-    return {"rows_in": rows_in, **record_of(written), **predictor.about}
+    made = pa.concat_tables(found)
+    written = write_pixel(task.out, pixel, made, task.write)
+    return {"rows_in": rows_in, **record_of(written), **predictor.about, **_without(made, task.config.labels)}
 
 
 def predict_held_out(task: HeldOutTask, part: HeldOutPart) -> Record:
@@ -154,6 +159,16 @@ def measure_precision(task: HeldOutTask, network: str) -> Record:
         found = precision_change(predictor, plain.load(), images, (parallax, error), labels)
         change = {label: float(each) for label, each in zip(predictor.labels, found, strict=True) if np.isfinite(each)}
     return {"rows_out": len(rows), **predictor.about, "change": change}
+
+
+def _without(made: pa.Table, labels: Iterable[str]) -> Record:
+    lacking = np.logical_and.reduce([made[label].is_null().to_numpy() for label in labels])
+    values, counts = np.unique(made[COLUMN].to_numpy()[lacking], return_counts=True)
+    why: dict[str, int] = {}
+    for value, count in zip(values, counts.tolist(), strict=True):
+        for name in decode(value) or ["no flag"]:
+            why[name] = why.get(name, 0) + count
+    return {"without": int(lacking.sum()), "why": why}
 
 
 def held_out_rows(stars: TrainingStars) -> NDArray[np.int64]:

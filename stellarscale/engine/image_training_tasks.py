@@ -91,6 +91,7 @@ def train_one(task: NetworkTask, spec: NetworkSpec) -> dict[str, Any]:
     """
     # Here, because torch takes a second to load, and reading a job should not.
     from stellarscale.models.image_parallel import plan_devices
+    from stellarscale.models.image_passes import say_no_gpu
     from stellarscale.models.image_training import TrainingPlan, train_network
 
     stars = read_training_set(task.folder, spec.labels)
@@ -112,6 +113,8 @@ def train_one(task: NetworkTask, spec: NetworkSpec) -> dict[str, Any]:
 
     with _ONE_AT_A_TIME:
         devices = plan_devices(task.training.devices, threads=task.share.threads)
+        if devices.kind == "cpu":
+            say_no_gpu()
         log.info(
             "network %s: trains on %s, processes: %d, threads of the CPU in all: %d",
             spec.name,

@@ -41,7 +41,7 @@ def calibrate_label(name: str, held_out: Told, settings: Errors) -> CalibratedEr
     -------
     CalibratedErrors or None
         None, with a warning, where fewer than 20 stars are complete: a spread that nothing was compared with is no
-        error.
+        error. A warning as well where they are too few for more than one factor (:func:`few_stars`).
     """
     known = held_out.complete
     if known.sum() < FEWEST:
@@ -54,6 +54,8 @@ def calibrate_label(name: str, held_out: Told, settings: Errors) -> CalibratedEr
             FEWEST,
         )
         return None
+    if few := few_stars(int(known.sum()), settings):
+        log.warning("%s: %s", name, few)
     magnitude = np.zeros(len(known)) if held_out.magnitude is None else np.asarray(held_out.magnitude, np.float64)
     model = fit_errors(
         (held_out.label - held_out.prediction)[known],
@@ -64,6 +66,16 @@ def calibrate_label(name: str, held_out: Told, settings: Errors) -> CalibratedEr
         bins=Bins(settings.magnitude_bins, settings.label_bins, settings.min_stars),
     )
     return CalibratedErrors(model, settings.magnitude, settings.noise)
+
+
+def few_stars(n: int, settings: Errors) -> str:
+    """What to say of errors that ``n`` stars calibrated, if those fill no two cells of the job; empty if they do."""
+    if n >= 2 * settings.min_stars or max(settings.magnitude_bins, settings.label_bins) == 1:
+        return ""
+    return (
+        f"calibrated on {n} stars, fewer than two cells need (errors.min_stars {settings.min_stars}): one factor for "
+        "the errors of all stars, whatever their magnitude and label, so that they may be nearly one number"
+    )
 
 
 def write_errors(path: Path, label: str, errors: CalibratedErrors) -> None:

@@ -158,7 +158,7 @@ def _device() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        _say_no_gpu()
+        say_no_gpu()
         return "cpu"
     if torch.cuda.device_count() > 1:
         _say_one_of(torch.cuda.device_count())
@@ -172,7 +172,8 @@ def _say_one_of(gpus: int) -> None:
 
 
 @lru_cache(maxsize=1)
-def _say_no_gpu() -> None:
+def say_no_gpu() -> None:
+    """Warn, once in a process, that networks run on the CPU."""
     log.warning("torch finds no GPU: networks on images run on the CPU")
 
 

@@ -117,15 +117,12 @@ def save_image_model(path: str | os.PathLike[str], weights: Mapping[str, Tensor]
         If torch is not installed, the weights do not fit the model, or one of them is not finite.
     """
     require_torch()
-    import torch
     from safetensors.torch import save_file
 
     target = Path(path)
     _check_weights(weights, model, target)
-    wild = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
-    if wild:
-        cause = "the training diverged: a lower learning rate helps, or bf16 instead of fp32 was too coarse"
-        raise ModelError("weights that are not finite", where=target, seen=_some(wild), cause=cause)
+    cause = "the training diverged: a lower learning rate helps, or bf16 instead of fp32 was too coarse"
+    _check_finite(weights, target, cause=cause)
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with whole_file(target) as temporary:
         save_file(whole, temporary, metadata={_MODEL: model.to_json()})
@@ -148,7 +145,7 @@ def load_image_model(
     ------
     ModelError
         If torch is not installed, or the file is missing, damaged, of another format version, not the one expected,
-        or holds weights that do not fit the network it describes.
+        or holds weights that are not finite or do not fit the network it describes.
     """
     require_torch()
     where = Path(path)
@@ -170,6 +167,7 @@ def load_image_model(
             "the model file does not say what its network is", where=where, seen=repr(error), cause=_CAUSE_DAMAGED
         ) from error
     _check_weights(weights, model, where)
+    _check_finite(weights, where, cause=_CAUSE_DAMAGED)
     return model, weights
 
 
@@ -261,6 +259,14 @@ def _check_weights(weights: Mapping[str, Tensor], model: ImageModel, where: Path
             needed=f"{len(needed)} tensors of the network that the file describes",
             cause="weights of another configuration, or of another program",
         )
+
+
+def _check_finite(weights: Mapping[str, Tensor], where: Path, *, cause: str) -> None:
+    import torch
+
+    wild = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+    if wild:
+        raise ModelError("weights that are not finite", where=where, seen=_some(wild), needed="numbers", cause=cause)
 
 
 def _empty(model: ImageModel, where: Path | None = None) -> ImageRegressor:

@@ -116,7 +116,8 @@ def predict_stamps(table: pa.Table, config: PredictStampsConfig, predictor: Pred
     Table
         Schema :func:`output_schema`, without stamps. A star gets no parameters without a stamp or with
         ``INCOMPLETE_BANDS``, which is set where the stamp is null or a band has no pixel at all, and without the
-        parallax that the networks need (``MISSING_FEATURE``). Errors are null where a parameter has none that are
+        parallax that the networks need (``MISSING_FEATURE``), or if the networks give no number for its whole stamp
+        (``EXTRAPOLATED``). Errors are null where a parameter has none that are
         calibrated, or a star lacks a noise; a parameter outside of its limits is flagged and kept, and so are those
         of a star that is unlike the training stars of a network (``EXTRAPOLATED``).
 
@@ -207,7 +208,9 @@ def _predicted(
     stamps = stamps if len(usable) == n else stamps[usable]  # the usual case needs no copy
     mean[usable], std[usable] = predictor.estimate(stamps, parallax[usable], error[usable])
     predicted = np.isfinite(mean[usable]).all(axis=1)
-    flags[usable[~predicted]] |= Flag.INCOMPLETE_BANDS  # all else that they need is there
+    # All else that they need is there. A whole stamp without a result is so unlike the others that numbers overflow.
+    blank = np.isnan(stamps[~predicted]).all(axis=(2, 3)).any(axis=1)
+    flags[usable[~predicted]] |= np.where(blank, np.int32(Flag.INCOMPLETE_BANDS), np.int32(Flag.EXTRAPOLATED))
     novel = _novel(config, stamps, parallax[usable], error[usable])
     flags[usable[predicted & novel]] |= Flag.EXTRAPOLATED
     return mean, std, flags

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
@@ -24,13 +23,11 @@ from stellarscale.engine.stage import run_stage
 from stellarscale.errors import InputError, ModelError
 from stellarscale.models.image_stars import decisive
 from stellarscale.models.image_store import check_labels, check_stamps, load_image_model
-from stellarscale.models.store import digest as file_digest
 from stellarscale.partition.noise import noise_columns
+from stellarscale.products.image_files import check_trained, given_digest
 from stellarscale.products.steps import Session, Summary
 from stellarscale.settings.acf import AcfJob
 from stellarscale.stamp_columns import format_of
-
-log = logging.getLogger(__name__)
 
 TRAINING_SET = "training"
 MODELS = "models"
@@ -173,6 +170,8 @@ def train_networks(on: Session, job: AcfJob, labelled: Path, out: Path, steps: l
     ------
     StageError
         If a network could not be trained; it names the network and why.
+    ModelError
+        If the file of a finished network was altered since.
     """
     folder = training_set(on, job, labelled, out, steps)
     started = time.perf_counter()
@@ -183,7 +182,7 @@ def train_networks(on: Session, job: AcfJob, labelled: Path, out: Path, steps: l
     )
     finished = ledger.finished
     sweep(out / MODELS)
-    _forget_missing(ledger, out / MODELS)
+    check_trained(ledger, out / MODELS)
     specs = {spec.name: spec for spec in network_specs(tuple(job.labels.labels), job.network, job.training)}
     task = NetworkTask(
         folder=folder,
@@ -224,15 +223,6 @@ def train_networks(on: Session, job: AcfJob, labelled: Path, out: Path, steps: l
     return [_network(specs[name], out / MODELS, receipt) for name, receipt in stage.receipts.items()]
 
 
-def _forget_missing(ledger: Ledger, models: Path) -> None:
-    """Drop the receipts of networks whose files somebody has removed: they are trained again."""
-    for name in ledger.receipts("train"):
-        path = models / f"{name}.safetensors"
-        if not path.is_file():
-            log.warning("the network %s is gone and is trained again", path)
-            ledger.receipt_path("train", name).unlink()
-
-
 def stored_networks(job: AcfJob, out: Path) -> list[TrainedNetwork]:
     """Networks that a run has trained, from their receipts.
 
@@ -257,8 +247,8 @@ def given_networks(job: AcfJob) -> list[TrainedNetwork]:
     Raises
     ------
     ModelError
-        If a file is missing or damaged, or its network is for other stamps, labels or units than the job's, or of
-        another shape.
+        If a file is missing or damaged or not the one of the record beside it, or its network is for other stamps,
+        labels or units than the job's, or of another shape.
     """
     assert job.pretrained is not None, "called for a job that names a directory"
     folder = Path(job.pretrained).absolute()
@@ -268,7 +258,7 @@ def given_networks(job: AcfJob) -> list[TrainedNetwork]:
 
 def _given(job: AcfJob, folder: Path, spec: NetworkSpec) -> TrainedNetwork:
     path = folder / f"{spec.name}.safetensors"
-    digest = file_digest(path)
+    digest = given_digest(path)
     model, _ = load_image_model(path)
     check_labels(model, {label: job.units[label] for label in spec.labels}, where=path)
     check_stamps(model, job.stamps.format, where=path)

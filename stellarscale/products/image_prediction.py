@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from stellarscale.catalog.reader import open_stored
 from stellarscale.config import digest_of
@@ -41,7 +43,8 @@ def predict_images(
     """The value-added catalogue of a catalogue of stamps; networks that are there for comparisons are left out.
 
     Errors are those in ``errors_<label>.npz`` beside the networks. They are null, which is said, where there is none.
-    Stars unlike the training stars are flagged by ``novelty_<name>.npz``, which each network has.
+    Stars unlike the training stars are flagged by ``novelty_<name>.npz``, which each network has. A catalogue in which
+    no star has parameters is written, with a warning that says why.
 
     Raises
     ------
@@ -80,7 +83,7 @@ def predict_images(
     done = map_catalog(on, partial(predict_image_pixel, task), mapped, resources=gpu_resources(on.client))
     receipts = Ledger(target).receipts("predict_images").values()
     ran = {name: sorted({receipt[name] for receipt in receipts}) for name in ("device", "precision")}
-    steps.append({**done, "name": "predict", **ran})
+    steps.append({**done, "name": "predict", **ran, "without_parameters": _without_parameters(list(receipts))})
     return target
 
 
@@ -95,6 +98,18 @@ def prediction_config(job: AcfJob, errors: Mapping[str, CalibratedErrors]) -> Pr
         product=load_product(job.product),
         errors=errors,
     )
+
+
+def _without_parameters(receipts: Sequence[Mapping[str, Any]]) -> int:
+    """Stars that got no parameters; a warning with the flags of these if there is no other star."""
+    stars, lacking = (sum(receipt.get(name, 0) for receipt in receipts) for name in ("rows_out", "without"))
+    if lacking == stars > 0:
+        why: Counter[str] = Counter()
+        for receipt in receipts:
+            why.update(receipt.get("why", {}))
+        told = ", ".join(f"{name} {count:,}" for name, count in why.most_common())
+        log.warning("none of the %d stars of the catalogue has parameters; flags of these stars: %s", stars, told)
+    return lacking
 
 
 def _errors_beside(job: AcfJob, folder: Path) -> Mapping[str, tuple[CalibratedErrors, str]]:

@@ -91,6 +91,8 @@ def test_partitions_are_predicted_as_the_whole_table_is(root, networks, table, t
     assert len(records) > 2
     assert all(record["rows_in"] == record["rows_out"] > 0 for record in records)
     assert all((record["device"], record["precision"]) == ("cpu", "fp32") for record in records)
+    assert sum(record["without"] for record in records) == 3
+    assert sum(record["why"].get("INCOMPLETE_BANDS", 0) for record in records) == 3
     result = written(tmp_path, root)
     assert result.num_rows == N
     check_same(result.select(result.column_names), predict_stamps(table, CONFIG, networks.load()))

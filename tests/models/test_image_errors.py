@@ -10,7 +10,7 @@ import pytest
 from stellarscale.config import Errors
 from stellarscale.errors import ModelError
 from stellarscale.models.calibrate import Told
-from stellarscale.models.image_errors import calibrate_label, read_errors, write_errors
+from stellarscale.models.image_errors import calibrate_label, few_stars, read_errors, write_errors
 
 SETTINGS = Errors(magnitude="g_mag", noise=("g_mag_err",), min_stars=100, magnitude_bins=5, label_bins=3)
 
@@ -53,6 +53,19 @@ def test_too_few_stars_give_no_errors_and_a_warning(caplog):
         assert calibrate_label("logg", stars(19, 1), SETTINGS) is None
     assert "logg: 19 of 19 stars" in caplog.text
     assert calibrate_label("logg", stars(20, 1), SETTINGS) is not None
+
+
+def test_stars_that_fill_no_two_cells_are_told(caplog):
+    with caplog.at_level(logging.WARNING):
+        errors = calibrate_label("teff", stars(81, 1), SETTINGS)
+    assert errors.model.factors.shape == (2, 1, 1)
+    assert "teff: calibrated on 81 stars, fewer than two cells need (errors.min_stars 100)" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        assert calibrate_label("teff", stars(200, 1), SETTINGS).model.factors[0].size > 1
+    assert not caplog.records
+    assert few_stars(199, SETTINGS)
+    assert not few_stars(50, Errors(magnitude_bins=1, label_bins=1)), "the job asks for one cell"
 
 
 def test_errors_are_stored_without_code_and_read_back(tmp_path):

@@ -6,6 +6,7 @@ import atexit
 import os
 import signal
 import threading
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from stellarscale.models.image_parallel import Devices, Rank, cpu_threads, plan_
 from stellarscale.models.image_stars import BatchMaker, StandardStars
 from stellarscale.models.image_store import load_image_model
 from stellarscale.models.image_training import TrainingPlan, train_network
+from stellarscale.models.stopping import StoppedError, allow_work, ask_to_stop
 from stellarscale.settings.image_network import ImageTraining
 
 ONE, TWO = Devices("cpu", 1, 1), Devices("cpu", 2, 2)
@@ -41,6 +43,15 @@ def _dies(rank, tell):
     if rank.index == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     rank.summed(torch.zeros(1))
+
+
+def _interrupted(rank, tell):
+    raise KeyboardInterrupt
+
+
+def _waits(rank, tell):
+    tell({})
+    time.sleep(60)
 
 
 def _hangs_when_it_leaves(rank, tell):
@@ -67,6 +78,19 @@ def test_an_error_of_a_process_reaches_the_caller():
 def test_a_process_that_dies_is_told():
     with pytest.raises(RunError, match=r"a process of the training failed.*last checkpoint"):
         run_ranks(_dies, (), TWO, print)
+
+
+def test_processes_that_ctrl_c_has_ended_are_not_done():
+    with pytest.raises(RunError, match="ended without a result"):
+        run_ranks(_interrupted, (), TWO, print)
+
+
+def test_processes_are_ended_when_work_is_to_stop():
+    try:
+        with pytest.raises(StoppedError):
+            run_ranks(_waits, (), TWO, lambda told: ask_to_stop())
+    finally:
+        allow_work()
 
 
 def test_a_process_that_fails_and_cannot_leave_is_ended():

@@ -235,7 +235,7 @@ def test_without_a_gpu_it_is_said_once(caplog, monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    image_passes._say_no_gpu.cache_clear()
+    image_passes.say_no_gpu.cache_clear()
     with caplog.at_level(logging.WARNING):
         of_size(4)
         of_size(8)

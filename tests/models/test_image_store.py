@@ -144,6 +144,18 @@ def test_a_file_of_another_kind_or_none(tmp_path):
         load_image_model(tmp_path)
 
 
+@pytest.mark.parametrize("wild", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(stored, wild):
+    path, _ = stored
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    first, _ = json.loads(content[8 : 8 + length])["dense.0.bias"]["data_offsets"]
+    place = 8 + length + first
+    path.write_bytes(content[:place] + struct.pack("<f", wild) + content[place + 4 :])
+    with pytest.raises(ModelError, match=r"not finite.*joint\.safetensors.*Seen: dense\.0\.bias\.? .*altered"):
+        load_image_model(path)
+
+
 def test_another_digest(stored):
     path, digest = stored
     with pytest.raises(ModelError, match="not the one that was asked for") as caught:

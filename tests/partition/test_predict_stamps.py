@@ -134,6 +134,19 @@ def test_a_band_without_a_pixel_is_flagged_even_if_nobody_did_before():
     assert result["quality_flags"].to_pylist() == [0, int(Flag.INCOMPLETE_BANDS), 0]
 
 
+def test_a_whole_stamp_without_a_result_is_not_blamed_on_its_bands():
+    class Overflows(Fake):
+        def estimate(self, stamps, parallax, error):
+            mean, std = super().estimate(stamps, parallax, error)
+            mean[parallax > 1e30] = np.nan
+            return mean, std
+
+    table = rows(4, null=[3], gaia_parallax=[4.5, 1e31, 4.5, 4.5])
+    result = predict_stamps(table, CONFIG, Overflows())
+    assert [value is None for value in result["teff"].to_pylist()] == [False, True, False, True]
+    assert result["quality_flags"].to_pylist() == [0, int(Flag.EXTRAPOLATED), 0, int(Flag.INCOMPLETE_BANDS)]
+
+
 def test_without_a_need_for_parallaxes_none_is_missed():
     table = rows(2, gaia_parallax=[np.nan, 4.5])
     result = predict_stamps(table, CONFIG, Fake(needs_parallax=False))

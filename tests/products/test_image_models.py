@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,35 @@ def test_networks_of_another_run_are_checked(run):
         given_networks(job.model_copy(update={"network": BLIND}))
     compared = given_networks(job.model_copy(update={"training": trained_as(without_parallax=True)}))
     assert [network.name for network in compared] == ["teff", "logg"], "the others are for the comparison"
+
+
+def altered(path: Path) -> None:
+    """One weight is another one, and the file as long as before."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-4] + bytes(each ^ 1 for each in content[-4:]))
+
+
+def test_a_network_that_was_altered_after_its_training_is_refused(run, labelled, on, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    path = out / "models" / "teff.safetensors"
+    before = path.read_bytes()
+    altered(path)
+    load_image_model(path)  # as such it is whole
+    given = job_of(pretrained=str(out / "models"))
+    told = r"not the one that was trained.*teff\.safetensors.*sha256.*altered or copied incompletely after the training"
+    with pytest.raises(ModelError, match=told + r".*copy it again, together with teff\.json"):
+        given_networks(given)
+    with pytest.raises(ModelError, match=told + ".*remove it: it is trained again"):
+        train_networks(on, job_of(), labelled, out, [])
+    path.with_suffix(".json").unlink()
+    assert given_networks(given)[0].curve == [], "nothing says what it should be"
+    path.unlink()
+    train_networks(on, job_of(), labelled, out, [])
+    assert path.read_bytes() == before
+    path.with_suffix(".json").write_text("{}")
+    with pytest.raises(ModelError, match=r"record of the network's training cannot be read.*teff\.json.*digest"):
+        given_networks(given)
 
 
 def test_a_killed_run_goes_on_with_the_networks_that_are_missing(labelled, on, tmp_path, monkeypatch):

@@ -180,7 +180,7 @@ def test_too_few_stars_leave_errors_null_which_is_said(on, run, stamps, tmp_path
     assert rows["fe_h"].null_count == rows["teff_err"].null_count == 1
 
 
-def test_the_catalogue_has_every_star_its_parameters_and_errors(on, run, stamps, tmp_path):
+def test_the_catalogue_has_every_star_its_parameters_and_errors(on, run, stamps, tmp_path, caplog):
     job, networks, training = run
     steps: list = []
     calibrate_image_errors(on, job, networks, training, tmp_path, steps)
@@ -198,9 +198,25 @@ def test_the_catalogue_has_every_star_its_parameters_and_errors(on, run, stamps,
     assert steps[-1]["step"] == "predict_images"
     assert steps[-1]["device"] == ["cpu"]
     assert steps[-1]["rows_in"] == steps[-1]["written"] == N_STARS
+    assert steps[-1]["without_parameters"] == 1
+    assert "has parameters" not in caplog.text
     again: list = []
     predict_images(on, job, stamps, networks, tmp_path, again)
     assert again[-1]["resumed"]
+
+
+def test_a_catalogue_without_any_parameters_is_told_with_the_flags(on, run, tmp_path, caplog):
+    job, networks, _ = run
+    table = stamp_table(60, null=range(60))
+    write_mock(tmp_path / "stamps", table, max_rows=30, row_group_rows=25, stellarscale_id="object_id")
+    told = "none of the 60 stars of the catalogue has parameters; flags of these stars: INCOMPLETE_BANDS 60"
+    for _ in ("made", "resumed"):
+        steps: list = []
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            predict_images(on, job, tmp_path / "stamps", networks, tmp_path, steps)
+        assert steps[-1]["without_parameters"] == steps[-1]["written"] == 60
+        assert told in caplog.text
 
 
 def unlike(table: pa.Table) -> pa.Table:
