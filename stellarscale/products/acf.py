@@ -17,9 +17,11 @@ from stellarscale.products.acf_checks import (
     check_inputs_of_novelty,
     check_labels,
     check_used,
+    named_columns,
 )
 from stellarscale.products.comparators import raise_failed
 from stellarscale.products.external import check_externals, match_externals
+from stellarscale.products.headers import check_headers
 from stellarscale.products.image_comparisons import check_comparisons, compare_methods
 from stellarscale.products.image_models import TrainedNetwork, given_networks, stored_networks, train_networks
 from stellarscale.products.image_novelty import novelty_beside
@@ -109,7 +111,9 @@ def plan(job: AcfJob, subset: str | None = None) -> Summary:
     require_torch()
     empty_network(job.network, n_bands=len(job.stamps.bands), size_px=job.stamps.size_px, n_outputs=1)
     labelled_selection(job)
-    inputs = {name: [str(path) for path in paths] for name, paths in checked_inputs(job).items()}
+    files = checked_inputs(job)
+    check_headers(job, files, job.match, named_columns(job))
+    inputs = {name: [str(path) for path in paths] for name, paths in files.items()}
     if job.pretrained is not None:
         novelty_beside(job, given_networks(job))
     check_inputs_of_novelty(job)

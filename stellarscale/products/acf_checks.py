@@ -48,6 +48,15 @@ def check_cutouts(job: AcfJob) -> None:
     )
 
 
+def named_columns(job: AcfJob) -> dict[str, str]:
+    """Columns of the matched table that the job names, and the setting that does."""
+    named = {column: f"selection.cuts.{cut.name}" for cut in job.selection.cuts for column in cut.columns}
+    named |= {job.parallax: "parallax", job.parallax_error: "parallax_error"}
+    if job.comparisons is not None:
+        named |= {column: f"comparisons.magnitudes.{band}" for band, column in job.comparisons.magnitudes.items()}
+    return named | {column: f"output.columns.{name}" for name, column in job.output.columns.items()}
+
+
 def check_inputs_of_novelty(job: AcfJob) -> None:
     """Refuse columns that a network on images does not look at; :class:`ConfigError` names them."""
     if job.errors.novelty:

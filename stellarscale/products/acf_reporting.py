@@ -15,6 +15,7 @@ from stellarscale.config import digest_of
 from stellarscale.engine.image_scoring import held_out_file
 from stellarscale.products.acf_scale import planned_section
 from stellarscale.products.acf_sections import (
+    calibration_notes,
     curves_of,
     detections_of,
     gallery_of,
@@ -35,8 +36,11 @@ from stellarscale.report.image_sections import comparison_section, residual_sect
 from stellarscale.settings.acf import AcfJob
 
 PACKAGES = ("stellarscale", "dask", "pyarrow", "numpy", "torch", "scikit-learn", "astropy", "healpy", "numba")
-LEARNED = "Stars that trained the networks are among these: stars held out are compared with their labels."
-WITH, WITHOUT = "ACF", "ACPF"  # the paper's names of the networks with and without parallax
+LEARNED = (
+    "Rows against the truth or another catalogue include stars that trained the networks; "
+    "only 'held-out labels' do not."
+)
+WITH, WITHOUT = "with parallax (ACF)", "without parallax (ACPF)"  # in brackets the paper's names of the networks
 TABLES = ("image_stamps", "image_methods", "image_uncertainty", "image_novelty", "image_training", "planned")
 
 
@@ -141,7 +145,7 @@ def write_acf_report(
         detections_of(steps),
         sample_of(job, out),
         curves_of(networks, out / "models"),
-        residual_section({f"{name}, held-out stars": found for name, found in held_out.items()}),
+        residual_section({f"Networks {name}, held-out stars": found for name, found in held_out.items()}),
         uncertainties_of(job, stored),
         novelty_section(evaluations, flagged=content.flag_counts["EXTRAPOLATED"], stars=stored.num_rows),
         comparison_section(json.loads(compared.read_text()) if job.comparisons and compared.is_file() else []),
@@ -154,6 +158,7 @@ def write_acf_report(
         content,
         digests={"job": digest_of(job), **{f"network {network.name}": network.digest for network in networks}},
         extras=extras,
+        notes=(*content.notes, *calibration_notes(job, steps)),
         class_names=class_names(job),
     )
     return write_files(content, out, tables=TABLES)

@@ -17,6 +17,7 @@ from stellarscale.catalog.reader import StoredCatalog, open_stored
 from stellarscale.engine.image_training_set import TABLE_FILE
 from stellarscale.flags import COLUMN, decode
 from stellarscale.kernels.dust import galactic
+from stellarscale.models.image_errors import few_stars
 from stellarscale.partition.features import floats
 from stellarscale.products.image_models import TRAINING_SET, TrainedNetwork
 from stellarscale.products.scan import thinned
@@ -80,6 +81,16 @@ def uncertainties_of(job: AcfJob, stored: StoredCatalog) -> ExtraSection | None:
             for ending, title in kinds.items()
         }
     )
+
+
+def calibration_notes(job: AcfJob, steps: Sequence[Summary]) -> list[str]:
+    """What a reader must know of claimed errors that few stars calibrated; nothing where another run did it."""
+    stars = {name: n for step in steps for name, n in step.get("calibrated", {}).items() if n}
+    told: dict[str, list[str]] = {}
+    for name in sorted(stars):  # as they come from a file of steps, too
+        if few := few_stars(stars[name], job.errors):
+            told.setdefault(few, []).append(name)
+    return [f"Claimed errors of {', '.join(names)}: {few}." for few, names in told.items()]
 
 
 def maps_of(job: AcfJob, stored: StoredCatalog) -> ExtraSection | None:

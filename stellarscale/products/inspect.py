@@ -85,10 +85,19 @@ def export_paper(path: Path, out: Path, *, kind: str | None, subset: str | None)
     Raises
     ------
     InputError, SchemaError
-        If the suffix names no format, or the catalogue lacks a column of the table.
+        If the catalogue is of another product, the suffix names no format, or a column of the table is missing.
     """
     part = parse_subset(subset) if subset is not None else None
-    done = export_paper_table(open_stored(path), out, load_paper_table(), format=_format(out, kind), subset=part)
+    stored, paper = open_stored(path), load_paper_table()
+    product = stored.properties.extra.get("stellarscale_product", "sages")
+    if product != "sages":
+        raise InputError(
+            f"the table that paper I publishes is not for product {product}",
+            where=path,
+            seen=f"product {product}",
+            needed="a catalogue of the product sages; --out writes any other",
+        )
+    done = export_paper_table(stored, out, paper, format=_format(out, kind), subset=part)
     return {
         "file": str(out),
         "rows": done.rows,

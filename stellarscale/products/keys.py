@@ -24,6 +24,12 @@ class Key:
     description: str
 
 
+def product_of(prefix: str = "") -> str:
+    """The product whose keys to show where none is named: sages, or the only one that has keys that begin so."""
+    known = [name for name in PRODUCTS if any(key.name.startswith(prefix) for key in _keys(PRODUCTS[name], ""))]
+    return known[0] if len(known) == 1 else "sages"
+
+
 def job_keys(prefix: str = "", product: str = "sages") -> list[Key]:
     """Every key of a product's job file, or those whose dotted name begins with a prefix.
 
@@ -39,11 +45,17 @@ def job_keys(prefix: str = "", product: str = "sages") -> list[Key]:
     if not keys:
         heads = sorted({key.name.split(".")[0].removesuffix("[]") for key in every})
         others = [name for name in PRODUCTS if any(key.name.startswith(prefix) for key in _keys(PRODUCTS[name], ""))]
+        if prefix in PRODUCTS:
+            cause = f"it is a product: keys --product {prefix}"
+        elif others:
+            cause = f"it is a key of another product: --product {' or '.join(others)}"
+        else:
+            cause = None
         raise ConfigError(
             f"no key of a job of the product {product} begins so",
             seen=prefix,
             needed=f"one of {', '.join(heads)}",
-            cause=f"it is a key of another product: --product {' or '.join(others)}" if others else None,
+            cause=cause,
         )
     return keys
 

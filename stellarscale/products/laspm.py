@@ -27,6 +27,7 @@ from stellarscale.partition.spectra_match import SpectraMatchConfig
 from stellarscale.products.attaching import attach_catalog
 from stellarscale.products.empirical_sample import build_sample
 from stellarscale.products.external import check_externals, match_externals
+from stellarscale.products.headers import check_headers
 from stellarscale.products.inputs import checked_inputs, close_run, import_catalogs, open_run, run_directory
 from stellarscale.products.leave_one_out import leave_one_out
 from stellarscale.products.library import build_library
@@ -116,6 +117,7 @@ def plan(job: LaspmJob, subset: str | None = None) -> Summary:
                 seen=f"{name}, of the survey {survey}",
                 needed="a survey whose schema has a `spectrum` section",
             )
+    check_headers(job, files)
     inputs = {name: [str(path) for path in paths] for name, paths in files.items()}
     for where, file in _other_files(job).items():
         if not Path(file).exists():

@@ -22,6 +22,7 @@ from stellarscale.products.evaluation import check_evaluation
 from stellarscale.products.external import match_externals
 from stellarscale.products.featured import feature_inputs, located, no_features, output_properties
 from stellarscale.products.forests import TrainedModel, stored_models, train_models
+from stellarscale.products.headers import check_headers
 from stellarscale.products.inputs import checked_inputs, close_run, import_catalogs, open_run, run_directory, store_of
 from stellarscale.products.labels import sample_task, training_sources
 from stellarscale.products.matching import match_chain
@@ -119,7 +120,9 @@ def plan(job: SagesJob, subset: str | None = None) -> Summary:
     check_evaluation(job)
     if job.training.pretrained is not None:
         given_models(job, job.training.pretrained)
-    inputs = {name: [str(path) for path in paths] for name, paths in checked_inputs(job).items()}
+    files = checked_inputs(job)
+    check_headers(job, files, job.match)
+    inputs = {name: [str(path) for path in paths] for name, paths in files.items()}
     for path in feature_inputs(job.features):
         if not path.is_file():
             raise InputError(

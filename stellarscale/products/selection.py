@@ -74,8 +74,13 @@ def select_stars(
     task = SelectTask(matched, out, selection, seed, part)
     done = map_catalog(on, partial(select_pixel, task), mapped, subset=subset)
     name = "select stars with labels" if labels else "select stars"
-    if not done["written"]:
-        log.warning("%s: none of %s stars is left (%s)", name, f"{done['rows_in']:,}", done["rejected"] or "none there")
+    lost = done["rejected"]
+    if done["written"]:
+        told = ", ".join(f"{reason} {lost[reason]:,}" for reason in sorted(lost, key=lost.__getitem__, reverse=True))
+        counts = f"{done['written']:,} of {done['rows_in']:,} stars"
+        log.info("%s: %s; left out by cuts (each star by its first): %s", name, counts, told or "none")
+    else:
+        log.warning("%s: none of %s stars is left (%s)", name, f"{done['rows_in']:,}", lost or "none there")
     steps.append({**done, "name": name})
     return out
 

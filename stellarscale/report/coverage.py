@@ -110,6 +110,14 @@ def share_inside(evaluation: Evaluation, half_width: NDArray[np.floating] | None
     return _share(residual, half_width, np.isfinite(residual))
 
 
+def share_range(share: float, n: int) -> tuple[float, float]:
+    """One-sigma range (Wilson) of a share found among n stars; never empty, nor beyond 0 and 1."""
+    middle = (share + 0.5 / n) / (1.0 + 1.0 / n)
+    half = math.sqrt(share * (1.0 - share) / n + 0.25 / n**2) / (1.0 + 1.0 / n)
+    # Rounding must not put a share of 0 or 1 beyond its own range.
+    return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))
+
+
 def _by_magnitude(
     evaluation: Evaluation, residual: NDArray[np.float64], chosen: NDArray[np.bool_], group: str
 ) -> list[CoverageRow]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stellarscale.kernels.stats import robust_sigma
 from stellarscale.report.content import Evaluation, ExtraSection
 from stellarscale.report.coverage import FEWEST, FEWEST_FLAGGED
-from stellarscale.report.labels import count, on_page, short
+from stellarscale.report.labels import count, magnitude_in_text, on_page, reference_name, short
 from stellarscale.report.tables import percent, table
 
 
@@ -98,8 +98,8 @@ def _bin_table(rows: Sequence[tuple[str, NoveltyBin]]) -> str:
     ]  # fmt: skip
     cells = [
         [
-            f"{on_page(row.label)}<small>{escape(row.against)}</small>",
-            f"{escape(name)} {row.low:g} – {row.low + 1:g}",
+            f"{on_page(row.label)}<small>{escape(reference_name(row.against))}</small>",
+            f"{escape(magnitude_in_text(name))} {row.low:g} – {row.low + 1:g}",
             count(row.n_flagged),
             count(row.n_others),
             short(row.sigma_flagged),

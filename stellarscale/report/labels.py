@@ -29,6 +29,8 @@ _HTML = {
     "alpha_m": "[α/M]",
     "alpha_fe": "[α/Fe]",
 }
+_TEXT = {"teff": "Teff", "logg": "log g", "fe_h": "[Fe/H]", "m_h": "[M/H]"}
+_CATALOGUES = {name: name.upper() for name in ("apogee", "galah", "lamost", "lsp3", "pastel", "segue", "rave")}
 _BANDS = {"bp": r"G_{\rm BP}", "rp": r"G_{\rm RP}", "nuv": r"{\rm NUV}", "w1": "W1", "w2": "W2"}
 _SYSTEMS = {"smss": "SkyMapper"}  # of magnitudes by the alias in front; their bands are written as they are
 
@@ -78,6 +80,37 @@ def sample_name(role: str) -> str:
 def on_page(column: str) -> str:
     """Escaped HTML of a column or label."""
     return _HTML.get(column, escape(column))
+
+
+def model_on_page(model: str) -> str:
+    """Escaped HTML of a model's name that begins with its label: ``fe_h giant``."""
+    label, space, rest = model.partition(" ")
+    return on_page(label) + escape(space + rest)
+
+
+def model_in_plot(model: str) -> str:
+    """Mathtext of a model's name that begins with its label."""
+    label, space, rest = model.partition(" ")
+    return _MATH.get(label, literal(label)) + literal(space + rest)
+
+
+def model_in_text(model: str) -> str:
+    """A model's name that begins with its label, as plain text."""
+    label, space, rest = model.partition(" ")
+    return _TEXT.get(label, label) + space + rest
+
+
+def reference_name(against: str) -> str:
+    """What the page calls that which estimates are compared with: ``apogee`` is APOGEE."""
+    return _CATALOGUES.get(against, against)
+
+
+def magnitude_in_text(name: str) -> str:
+    """A magnitude as plain text: ``smss_g_mag`` is SkyMapper g, ``g_mag`` G."""
+    parts = name.split("_")
+    if len(parts) == 3 and parts[0] in _SYSTEMS and parts[2] == "mag":
+        return f"{_SYSTEMS[parts[0]]} {parts[1]}"
+    return _band(parts[0]) if len(parts) == 2 and parts[1] == "mag" and parts[0] not in _BANDS else name
 
 
 def short(value: float | None, digits: int = 3) -> str:

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from stellarscale.kernels.stats import ONE_SIGMA
-from stellarscale.report.coverage import SNR, CoverageRow
-from stellarscale.report.labels import in_plot, literal
+from stellarscale.report.coverage import SNR, CoverageRow, share_range
+from stellarscale.report.labels import in_plot, literal, reference_name
 from stellarscale.report.plots_snr import snr_axis
 from stellarscale.report.plots_style import CYCLE, GREEN, GREY, INK, Room, empty, panels, round_ticks, styled
 
@@ -31,7 +31,7 @@ def plot_coverage(rows: Sequence[CoverageRow], magnitude_name: str) -> Figure:
     """Share of stars within the 68 % and the 95 % interval in bins of magnitude.
 
     A panel per label and reference, a line per class. Honest errors lie on the dashed lines; the bands are +- 2 and
-    +- 1 per cent.
+    +- 1 per cent; the bars are the one-sigma range of a share of so few stars.
     """
     chosen = [row for row in rows if row.low is not None and row.coverage_68 is not None]
     shown = sorted({(row.against, row.label) for row in chosen}, key=_in_order(chosen))
@@ -48,7 +48,7 @@ def plot_coverage(rows: Sequence[CoverageRow], magnitude_name: str) -> Figure:
     drawn, grid = panels(max(3.8 * columns, 6.0), height, (lines, columns), room=room)
     for axes, (against, label) in zip(grid.ravel(), shown, strict=False):
         _panel(axes, [row for row in chosen if (row.against, row.label) == (against, label)], looks)
-        axes.set_title(f"{in_plot(label)}   {literal(against)}", fontsize=8.5)
+        axes.set_title(f"{in_plot(label)}   {literal(reference_name(against))}", fontsize=8.5)
         if magnitude_name == SNR:
             snr_axis(axes)
         else:
@@ -86,10 +86,24 @@ def _panel(axes: Axes, rows: Sequence[CoverageRow], looks: dict[str, tuple[str, 
         mine = [row for row in rows if row.group == name]
         line: dict[str, Any] = {"ms": 4, "lw": 1.2, "ls": looks[name][0], "color": looks[name][1]}
         x = [0.5 * ((row.low or 0.0) + (row.high or 0.0)) for row in mine]
-        axes.plot(x, [100 * (row.coverage_68 or 0.0) for row in mine], marker="o", **line)
-        second = [(at, 100 * row.coverage_95) for at, row in zip(x, mine, strict=True) if row.coverage_95 is not None]
-        if second:
-            axes.plot(*zip(*second, strict=True), marker="s", **line)
+        _line(axes, x, [row.coverage_68 for row in mine], mine, marker="o", **line)
+        _line(axes, x, [row.coverage_95 for row in mine], mine, marker="s", **line)
     axes.set_ylim(max(0.0, min(45.0, axes.get_ylim()[0])), 101.0)
     axes.grid(True, color=GREY, alpha=0.25)
     round_ticks(axes.yaxis)
+
+
+def _line(
+    axes: Axes, x: Sequence[float], shares: Sequence[float | None], rows: Sequence[CoverageRow], **look: Any
+) -> None:
+    """A line through the shares that there are, with bars of their own scatter."""
+    known = [(at, share, row.n) for at, share, row in zip(x, shares, rows, strict=True) if share is not None]
+    if not known:
+        return
+    ranges = [share_range(share, n) for _, share, n in known]
+    bars = [
+        [100 * (share - low) for (_, share, _), (low, _) in zip(known, ranges, strict=True)],
+        [100 * (high - share) for (_, share, _), (_, high) in zip(known, ranges, strict=True)],
+    ]
+    places, found = [at for at, _, _ in known], [100 * share for _, share, _ in known]
+    axes.errorbar(places, found, bars, elinewidth=0.8, capsize=0, **look)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stellarscale.kernels.stats import robust_sigma
 from stellarscale.report.content import Evaluation
 from stellarscale.report.image_numbers import Extent, density_at, kernel_density, quadratic_band, smooth_counts
-from stellarscale.report.labels import compact, in_plot, literal, short, with_unit
+from stellarscale.report.labels import compact, in_plot, literal, model_in_plot, short, with_unit
 from stellarscale.report.numbers import pairs
 from stellarscale.report.plots_style import (
     BLUE,
@@ -38,7 +38,7 @@ from stellarscale.report.plots_style import (
 POINTS = 20_000  # above this the density itself is drawn instead of a point for each star
 _FAINTEST = 0.25  # stars per smoothed cell that still show
 _WIDTH, _LEFT, _RIGHT, _BETWEEN = 11.5, 0.78, 0.75, 0.85  # inches
-_HEIGHT, _BOTTOM, _TOP = 5.3, 0.58, 0.36
+_HEIGHT, _BOTTOM, _TOP = 5.6, 0.58, 0.66
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +135,7 @@ def _width(columns: int) -> float:
 
 def _label_panel(top: Axes, below: Axes, beside: Axes, evaluation: Evaluation) -> None:
     truth, residual = pairs(evaluation)
-    top.set_title(literal(evaluation.model))
+    top.set_title(model_in_plot(evaluation.model), pad=31)  # above the figures of the residuals
     if len(truth) == 0:
         for axes in (top, below, beside):
             empty(axes, "no star has both" if axes is top else "")
@@ -146,7 +146,7 @@ def _label_panel(top: Axes, below: Axes, beside: Axes, evaluation: Evaluation) -
     cloud(below, truth, residual, (low, high, -half, half))
     top.plot([low, high], [low, high], color=INK, lw=1.2, ls="--", path_effects=HALO)
     below.axhline(0.0, color=VERMILION, lw=1.2, ls="--", path_effects=HALO)
-    top.text(0.04, 0.96, _figures(residual), transform=top.transAxes, va="top", fontsize=8.5, linespacing=1.4)
+    top.text(0.0, 1.03, _figures(residual), transform=top.transAxes, va="bottom", fontsize=8, linespacing=1.3)
     place, height = kernel_density(residual, -half, half)
     beside.fill_betweenx(place, height, color=BLUE, alpha=0.3, lw=0)
     beside.plot(height, place, color=BLUE, lw=1.2)
@@ -163,13 +163,13 @@ def _label_panel(top: Axes, below: Axes, beside: Axes, evaluation: Evaluation) -
 
 
 def _figures(residual: NDArray) -> str:
-    """Number, median, robust sigma and standard deviation, with as many decimals as the last one needs."""
+    """Number, median, robust sigma and standard deviation on two lines, with as many decimals as the last needs."""
     spread = float(np.std(residual))
     decimals = max(2 - int(np.floor(np.log10(spread))), 0) if spread > 0 else 3
     named = {"median": float(np.median(residual)), "robust σ": robust_sigma(residual), "std": spread}
     # Adding 0 makes nothing of the sign of a zero.
     values = [f"{name} {round(value, decimals) + 0.0:,.{decimals}f}".replace("-", "−") for name, value in named.items()]
-    return "\n".join([f"n = {len(residual):,}", *values])
+    return f"n = {len(residual):,}   {values[0]}\n{values[1]}   {values[2]}"
 
 
 def _relative_bar(drawn: Figure, axes: Axes) -> None:
@@ -212,8 +212,15 @@ def _uncertainty_panel(axes: Axes, each: Uncertainty, name: str) -> None:
         return
     left, right = limits(x, cut=0.05)
     top = 1.25 * limits(y, cut=0.2)[1]  # room for the legend
-    cloud(axes, x, y, (left, right, 0.0, top))
-    curve = quadratic_band(x, y)
+    same = bool(np.ptp(y) <= 0.01 * np.abs(y).max())
+    if same:  # the line would hide the stars, and tells no more
+        axes.plot(x, y, "o", ms=2.5, color=BLUE, alpha=0.5, mew=0, label="the same for all stars, to 1 %")
+        axes.set_xlim(left, right)
+        axes.set_ylim(0.0, top)
+        axes.legend(loc="upper center")
+    else:
+        cloud(axes, x, y, (left, right, 0.0, top))
+    curve = None if same else quadratic_band(x, y)
     if curve is not None:
         low, high = curve.y - curve.half_width, curve.y + curve.half_width
         axes.fill_between(curve.x, low, high, color=VERMILION, alpha=0.3, lw=0, label="95 % band")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from stellarscale.report.content import Evaluation, Importance
-from stellarscale.report.labels import in_plot, literal, with_unit
+from stellarscale.report.labels import in_plot, literal, model_in_plot, reference_name, with_unit
 from stellarscale.report.numbers import pairs, trend_of
 from stellarscale.report.plots_style import BLUE, CYCLE, INK, MARKERS, Room, empty, panels, round_ticks, styled
 
@@ -62,7 +62,10 @@ class _Looks:
 
     def legend(self) -> list[Line2D]:
         """A line per sample, and a marker per class where there are several."""
-        lines = [Line2D([], [], color=colour, lw=2.0, label=literal(name)) for name, colour in self.colours.items()]
+        lines = [
+            Line2D([], [], color=colour, lw=2.0, label=literal(reference_name(name)))
+            for name, colour in self.colours.items()
+        ]
         if len(self.markers) > 1:
             lines += [
                 Line2D([], [], color=INK, lw=0, marker=marker, ms=5, label=literal(name or "all stars"))
@@ -121,7 +124,7 @@ def plot_importances(importances: Sequence[Importance]) -> Figure:
 
 
 def _bars(axes: Axes, importance: Importance) -> None:
-    axes.set_title(literal(importance.model))
+    axes.set_title(model_in_plot(importance.model))
     values = np.asarray(importance.values, dtype=np.float64)
     if len(values) == 0:
         empty(axes, "no inputs")

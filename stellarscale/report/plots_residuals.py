@@ -12,7 +12,15 @@ from scipy.special import ndtr
 
 from stellarscale.kernels.stats import gaussian_fit, robust_sigma
 from stellarscale.report.content import Evaluation
-from stellarscale.report.labels import literal, several, short, with_unit
+from stellarscale.report.labels import (
+    literal,
+    model_in_plot,
+    model_in_text,
+    reference_name,
+    several,
+    short,
+    with_unit,
+)
 from stellarscale.report.numbers import pairs, trend_of
 from stellarscale.report.plots_style import (
     BLUE,
@@ -39,7 +47,7 @@ def plot_residuals(evaluation: Evaluation) -> Figure:
     truth, residual = pairs(evaluation)
     drawn, grid = panels(11.5, 3.5, (1, 3))
     left, middle, right = grid[0]
-    left.set_title(literal(evaluation.model))
+    left.set_title(model_in_plot(evaluation.model))
     middle.set_title("Residuals")
     right.set_title("Trend")
     if len(truth) == 0:
@@ -63,7 +71,7 @@ def _one_to_one(axes: Axes, truth: NDArray, residual: NDArray, evaluation: Evalu
 
 
 def _reference(evaluation: Evaluation) -> str:
-    against = literal(evaluation.against).replace("labels", "label")
+    against = literal(reference_name(evaluation.against)).replace("labels", "label")
     return f"{with_unit(evaluation.label, evaluation.unit)}, {against}"
 
 
@@ -129,9 +137,10 @@ def _against_truth(axes: Axes, truth: NDArray, residual: NDArray, evaluation: Ev
 def describe(evaluation: Evaluation) -> str:
     """One line for the plot's alternative text."""
     truth, residual = pairs(evaluation)
+    model = model_in_text(evaluation.model)
     if len(residual) == 0:
-        return f"{evaluation.model}: no stars to compare"
+        return f"{model}: no stars to compare"
     return (
-        f"{evaluation.model} against {evaluation.against}: {several(len(truth), 'star')}, median residual "
+        f"{model} against {reference_name(evaluation.against)}: {several(len(truth), 'star')}, median residual "
         f"{short(float(np.median(residual)))}, robust σ {short(robust_sigma(residual))} {evaluation.unit}"
     ).rstrip()

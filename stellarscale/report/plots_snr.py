@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from stellarscale.report.coverage import SNR, CoverageRow
-from stellarscale.report.labels import compact, in_plot, literal, with_unit
+from stellarscale.report.labels import compact, in_plot, literal, reference_name, with_unit
 from stellarscale.report.plots_style import CYCLE, INK, MARKERS, Room, panels, round_ticks, styled
 
 LEGEND_COLUMNS = 5
@@ -50,7 +50,7 @@ def plot_by_snr(rows: Sequence[CoverageRow]) -> Figure:
         below.set_ylabel(with_unit("median residual", chosen[0].unit))
         below.set_xlabel(SNR)
     handles = [
-        Line2D([], [], color=colour, marker=marker, ms=4.5, label=literal(f"{against}, {group}"))
+        Line2D([], [], color=colour, marker=marker, ms=4.5, label=literal(f"{reference_name(against)}, {group}"))
         for (against, group), (colour, marker) in looks.items()
     ]
     drawn.legend(handles=handles, loc="lower center", ncols=LEGEND_COLUMNS, borderaxespad=0.1)

@@ -7,7 +7,7 @@ from html import escape
 
 from stellarscale.report.content import Evaluation, ExtraSection, ReportContent
 from stellarscale.report.coverage import SNR, coverage_rows, novelty_row
-from stellarscale.report.labels import several, short
+from stellarscale.report.labels import model_in_text, several, short
 from stellarscale.report.numbers import cluster_row, pairs, summarise
 from stellarscale.report.pieces import nothing, picture
 from stellarscale.report.plots_clusters import plot_cluster
@@ -70,7 +70,10 @@ def errors(content: ReportContent, dpi: int) -> str:
         lines = [row for each, found in chosen for row in found if row.group in (each.group, "all")]
         if has_coverage(lines):
             name = next((each.magnitude_name for each, _ in chosen if each.magnitude_name), "")
-            caption = "Circles: 68 % intervals; squares: 95 % intervals. Bands: ± 2 and ± 1 per cent about the level."
+            caption = (
+                "Circles: 68 % intervals; squares: 95 % intervals. Bands: ± 2 and ± 1 per cent about the level. "
+                "Bars: how far a share among so few stars scatters (one sigma)."
+            )
             html += [f"<h3>{heading}</h3>", *(told if kind == "truth" else [])]
             html += [picture(plot_coverage(lines, name), f"Coverage: {heading}", caption, dpi)]
     html += ["<h3>All samples</h3>", *([OURS_ALONE] if any(e.kind == "external" for e in content.evaluations) else [])]
@@ -136,7 +139,7 @@ def samples(content: ReportContent, dpi: int) -> str:
     html = [sample_table(content.samples)]
     for sample in content.samples:
         drawn = plot_sample(sample, content.colour_column, content.absolute_column)
-        text = f"{sample.model}: density of training and test stars, and their labels by catalogue"
+        text = f"{model_in_text(sample.model)}: density of training and test stars, and their labels by catalogue"
         html.append(picture(drawn, text, escape(text) + ".", dpi))
     return "\n".join(html)
 

@@ -7,7 +7,7 @@ from html import escape
 
 from stellarscale.flags import DESCRIPTIONS
 from stellarscale.report.content import Evaluation, StepRow
-from stellarscale.report.labels import count, duration, short
+from stellarscale.report.labels import count, duration, model_on_page, reference_name, several, short
 from stellarscale.report.numbers import EvaluationNumbers
 
 NONE = "–"
@@ -109,9 +109,9 @@ def evaluation_table(evaluations: Sequence[Evaluation], numbers: Sequence[Evalua
 
 def _evaluation_cells(evaluation: Evaluation, figures: EvaluationNumbers) -> list[str]:
     star = "" if figures.gaussian_converged or not figures.n else "*"
-    reference = ", ".join(text for text in (evaluation.against, evaluation.unit) if text)
+    reference = ", ".join(text for text in (reference_name(evaluation.against), evaluation.unit) if text)
     return [
-        f"{escape(evaluation.model)}<small>{escape(reference)}</small>",
+        f"{model_on_page(evaluation.model)}<small>{escape(reference)}</small>",
         count(figures.n),
         count(evaluation.n_train),
         short(figures.bias),
@@ -134,8 +134,8 @@ def comparison_table(evaluations: Sequence[Evaluation], numbers: Sequence[Evalua
         for name, value in evaluation.comparisons.items():
             rows.append(
                 [
-                    escape(evaluation.model),
-                    escape(evaluation.against),
+                    model_on_page(evaluation.model),
+                    escape(reference_name(evaluation.against)),
                     escape(evaluation.unit) or NONE,
                     f'<td class="wrap">{escape(name)}</td>',
                     short(value, 4),
@@ -149,7 +149,17 @@ def comparison_table(evaluations: Sequence[Evaluation], numbers: Sequence[Evalua
 
 
 def flag_rows(flag_counts: Mapping[str, int], rows_total: int | None) -> str:
-    """Rows that carry each flag, and what the flag means."""
+    """Rows that carry each flag, and what the flag means; the flags that no row carries fold away."""
+    used = {name: number for name, number in flag_counts.items() if number}
+    unused = {name: number for name, number in flag_counts.items() if not number}
+    html = _flag_table(used, rows_total, "A row can carry several flags.") if used else "<p>No row has a flag.</p>"
+    if not unused:
+        return html
+    summary = f"{several(len(unused), 'flag')} that no row has"
+    return f"{html}<details><summary>{summary}</summary>{_flag_table(unused, rows_total)}</details>"
+
+
+def _flag_table(flag_counts: Mapping[str, int], rows_total: int | None, caption: str = "") -> str:
     meaning = {flag.name: text for flag, text in DESCRIPTIONS.items()}
     rows = [
         [
@@ -160,7 +170,7 @@ def flag_rows(flag_counts: Mapping[str, int], rows_total: int | None) -> str:
         ]
         for name, number in flag_counts.items()
     ]
-    return table(["Flag<", "Rows", "Share", "Meaning<"], rows, caption="A row can carry several flags.")
+    return table(["Flag<", "Rows", "Share", "Meaning<"], rows, caption=caption)
 
 
 def name_table(pairs: Mapping[str, str], first: str, second: str) -> str:

@@ -7,7 +7,7 @@ from html import escape
 
 from stellarscale.report.content import ClassHistograms, ClusterResult, SampleStars
 from stellarscale.report.coverage import CoverageRow, NoveltyRow
-from stellarscale.report.labels import count, on_page, sample_name, short
+from stellarscale.report.labels import count, model_on_page, on_page, reference_name, sample_name, short
 from stellarscale.report.numbers import class_rows, cluster_row, sample_rows
 from stellarscale.report.tables import NONE, percent, table
 
@@ -34,7 +34,7 @@ def coverage_table(rows: Sequence[CoverageRow], *, by: str = "magnitude") -> str
 
 def _coverage_cells(row: CoverageRow) -> list[str]:
     return [
-        f"{escape(row.model)}<small>{escape(row.against)}</small>",
+        f"{model_on_page(row.model)}<small>{escape(reference_name(row.against))}</small>",
         escape(row.group),
         f"{row.low:g} – {row.high:g}" if row.low is not None else NONE,
         count(row.n),
@@ -53,7 +53,7 @@ def novelty_table(rows: Sequence[NoveltyRow]) -> str:
     ]  # fmt: skip
     cells = [
         [
-            f"{escape(row.model)}<small>{escape(row.against)}</small>",
+            f"{model_on_page(row.model)}<small>{escape(reference_name(row.against))}</small>",
             count(row.n_inside),
             count(row.n_flagged),
             short(row.sigma_inside),
@@ -111,7 +111,7 @@ def sample_table(samples: Sequence[SampleStars]) -> str:
     head = ["Model<", "Catalogue<", "Sample<", "Stars", "Lowest|label", "Median|label", "Highest|label"]
     rows = [
         [
-            escape(row["model"]),
+            model_on_page(row["model"]),
             escape(row["catalogue"]),
             escape(sample_name(row["role"])),
             count(row["n"]),
@@ -131,7 +131,7 @@ def role_table(samples: Sequence[SampleStars]) -> str:
     fixed = [role for role in ("train", "calibrate", "held_out", "held_out_wide") if role in found]
     roles = [*fixed, *sorted(found - set(fixed))]
     head = ["Model<", *(_two_lines(sample_name(role)) for role in roles)]
-    rows = [[escape(each.model), *(count(each.roles.get(role, 0)) for role in roles)] for each in samples]
+    rows = [[model_on_page(each.model), *(count(each.roles.get(role, 0)) for role in roles)] for each in samples]
     caption = "Calibration: stars beyond the training cuts that scale the errors only, and do not train."
     return table(head, rows, caption=caption if "calibrate" in found else "")
 

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from stellarscale.report.coverage import CoverageRow
-from stellarscale.report.labels import count, on_page, short
+from stellarscale.report.labels import count, on_page, reference_name, short
 from stellarscale.report.tables import NONE, percent, table
 
 
@@ -16,7 +16,7 @@ def snr_table(rows: Sequence[CoverageRow]) -> str:
     head = ["Label<|reference, unit", "Class<", "S/N", "Spectra", "Bias|median", "Robust σ", "68 %|inside"]
     cells = [
         [
-            f"{on_page(row.label)}<small>{escape(', '.join(text for text in (row.against, row.unit) if text))}</small>",
+            f"{on_page(row.label)}<small>{escape(_against(row))}</small>",
             escape(row.group),
             f"{row.low:g} – {row.high:g}",
             count(row.n),
@@ -68,3 +68,7 @@ def source_table(sources: Mapping[str, int]) -> str:
     total = sum(sources.values())
     cells = [[escape(name), count(number), percent(number / total)] for name, number in sources.items()]
     return table(["Source of the labels<", "References", "Share"], cells)
+
+
+def _against(row: CoverageRow) -> str:
+    return ", ".join(text for text in (reference_name(row.against), row.unit) if text)

@@ -199,7 +199,8 @@ def test_evaluations_are_with_held_out_stars_truth_and_other_catalogues(run):
     told = {(each["model"], each["against"]): each["n"] for each in run.done["evaluations"]}
     n_test, known = run.steps["training"]["n_test"], sum(run.steps["predict"][key] for key in ("written",))
     for label in LABELS:
-        assert told[f"{label} ACF", "held-out labels"] == told[f"{label} ACPF", "held-out labels"] == n_test
+        assert told[f"{label} with parallax (ACF)", "held-out labels"] == n_test
+        assert told[f"{label} without parallax (ACPF)", "held-out labels"] == n_test
         assert 0.9 * known < told[f"{label} catalogue", "truth"] <= known
         for survey in ("apogee", "lsp3"):
             matched = run.steps[f"compare with {survey}"]["written"]

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from reference.command_line import refused
 from reference.mock_acf import acf_job, acf_mock, column, finished_run, one_core, steps_of
 
@@ -74,6 +77,23 @@ def one_bit_less(data: bytes) -> bytes:
     return data[:-1]
 
 
+def not_a_number(data: bytes) -> bytes:
+    return data[:-4] + b"\xff" * 4
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_a_network_of_weights_that_are_no_numbers_is_refused(run, tmp_path, record):
+    models = tmp_path / "models"
+    shutil.copytree(run.out / "models", models, ignore=shutil.ignore_patterns(".stellarscale"))
+    path = models / "joint.safetensors"
+    path.write_bytes(not_a_number(path.read_bytes()))
+    if not record:
+        path.with_suffix(".json").unlink()
+    told = refused_plan(ModelError, acf_job(tmp_path / "run", *run.given, f"pretrained={models}"))
+    for part in (str(path), "altered", "sha256" if record else "not finite"):
+        assert part in told
+
+
 @pytest.mark.parametrize("damage", [cut_short, one_bit_less, lambda data: b"", lambda data: b"\x80\x04\x95pickle" * 50])
 def test_a_damaged_network_is_refused(run, tmp_path, damage: Callable[[bytes], bytes]):
     models = tmp_path / "models"
@@ -98,6 +118,58 @@ def test_cut_outs_that_are_not_there_are_told_before_any_work(tmp_path):
     assert "empty" in refused_plan(InputError, job)
     (tmp_path / "cutouts" / "000").mkdir()
     acf.plan(job)
+
+
+def copied_tables(to: Path) -> Path:
+    """The mock, its tables copied so that they can be spoilt, and its cut-outs where they are."""
+    mock = acf_mock().folder
+    for item in mock.iterdir():
+        if item.name == "cutouts":
+            (to / item.name).symlink_to(item)
+        elif item.is_dir():
+            shutil.copytree(item, to / item.name)
+    return to
+
+
+def renamed_column(path: Path, old: str, new: str) -> None:
+    table = Table.read(path)
+    table.rename_column(old, new)
+    table.write(path, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        ("g_psf", "gmag_psf", ("g_mag (one of: g_psf", "output.columns.g_mag", "'gmag_psf' is near 'g_psf'")),
+        ("class_star", "stellarity", ("class_star (one of: class_star", "selection.cuts.class_star")),
+        ("object_id", "number", ("object_id", "requires", "number")),
+    ],
+)
+def test_a_column_that_is_not_in_a_file_is_told_before_any_work(tmp_path, old, new, parts):
+    data = copied_tables(tmp_path)
+    master = data / "smss" / "dr4_master.fits"
+    renamed_column(master, old, new)
+    told = refused_plan(SchemaError, acf_job(tmp_path / "run", data=data))
+    for part in (str(master), *parts):
+        assert part in told
+
+
+def test_a_column_that_is_not_imported_is_told_before_any_work(tmp_path):
+    told = refused_plan(SchemaError, acf_job(tmp_path / "run", "catalogs.gaia.columns=[parallax_error, ruwe]"))
+    for part in (
+        "gaia",
+        "parallax (one of: parallax",
+        "which output.columns.parallax names",
+        "not among catalogs.gaia.columns",
+    ):
+        assert part in told
+
+
+def test_a_damaged_table_is_told_before_any_work(tmp_path):
+    data = copied_tables(tmp_path)
+    master = data / "smss" / "dr4_master.fits"
+    master.write_bytes(master.read_bytes()[:1000])
+    assert str(master) in refused_plan(InputError, acf_job(tmp_path / "run", data=data))
 
 
 def test_the_command_line_says_so_in_one_paragraph(tmp_path):
@@ -232,13 +304,14 @@ def damaged(run, tmp_path_factory):
     root = tmp_path_factory.mktemp("damaged")
     mock, data = acf_mock(), root / "data"
     shutil.copytree(mock.folder, data, copy_function=lambda source, target: Path(target).symlink_to(source))
-    stars = victims(run, 7)
+    stars = victims(run)
     detections = pd.read_csv(mock.files("skymapper_dr4_photometry")[0], dtype=str, keep_default_na=False)
     exposures = pd.read_csv(mock.files("skymapper_dr4_images")[0], dtype=str, keep_default_na=False)
     gone = (detections["object_id"] == str(stars["no band"])) & (detections["filter"] == "v")
     write_csv(detections[~gone], data / "smss" / "dr4_photometry.csv.gz")
-    of_star = detections[(detections["object_id"] == str(stars["no zero-point"])) & (detections["filter"] == "i")]
-    exposures.loc[exposures["image_id"].isin(of_star["image_id"]), "zpapprox"] = ""
+    for name, value in (("no zero-point", ""), ("zero-point 0", "0"), ("zero-point 0 in the table", "0")):
+        of_star = detections[(detections["object_id"] == str(stars[name])) & (detections["filter"] == "i")]
+        exposures.loc[exposures["image_id"].isin(of_star["image_id"]), "zpapprox"] = value
     write_csv(exposures, data / "smss" / "dr4_images.csv")
     for name, change in DAMAGE.items():
         for path in files_of(data, detections, stars[name], "i"):
@@ -252,13 +325,14 @@ def damaged(run, tmp_path_factory):
     return root / "run", done, {name: table[star] for name, star in stars.items()}
 
 
-def victims(run, n: int) -> dict[str, int]:
+def victims(run) -> dict[str, int]:
     """Stars with whole stamps, far from each other: damage to an exposure of one leaves the others whole."""
     rows = column(run.out / "catalog", "object_id", "quality_flags", "sample_quality").to_pylist()
     faults = ~int(Flag.EXTRAPOLATED)  # a star that is only fainter than the training stars will do
     good = [row["object_id"] for row in rows if not row["quality_flags"] & faults and row["sample_quality"] == "high"]
-    chosen = [good[place] for place in np.linspace(0, len(good) - 1, n).astype(int)]
-    return dict(zip(("no band", *DAMAGE), chosen, strict=True))
+    names = ("no band", "zero-point 0 in the table", *DAMAGE)
+    chosen = [good[place] for place in np.linspace(0, len(good) - 1, len(names)).astype(int)]
+    return dict(zip(names, chosen, strict=True))
 
 
 def elsewhere(hdu) -> None:
@@ -271,6 +345,14 @@ def all_nan(hdu) -> None:
 
 def no_zero_point(hdu) -> None:
     hdu.header.remove("ZPAPPROX", ignore_missing=True)
+
+
+def zero_point_of_nothing(hdu) -> None:
+    hdu.header["ZPAPPROX"] = -99.0
+
+
+def all_zero(hdu) -> None:
+    hdu.data[:] = 0
 
 
 def saturated(hdu) -> None:
@@ -286,12 +368,24 @@ def smaller(hdu) -> None:
 
 DAMAGE = {
     "no zero-point": no_zero_point,
+    "zero-point 0": zero_point_of_nothing,
     "elsewhere": elsewhere,
     "all NaN": all_nan,
+    "all zero": all_zero,
     "saturated": saturated,
     "smaller": smaller,
     "truncated": None,
 }
+
+
+REASONS = (
+    "no zero-point",
+    "does not cover the star",
+    "no finite pixel",
+    "constant image",
+    "covers too little of the stamp",
+    "unreadable file",
+)
 
 
 def damage_file(path: Path, change: Callable | None) -> None:
@@ -318,11 +412,41 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     frame.to_csv(path, index=False)
 
 
-@pytest.mark.parametrize("name", ["no band", "no zero-point", "elsewhere", "all NaN", "truncated"])
+@pytest.mark.parametrize(
+    "name", ["no band", "no zero-point", "zero-point 0", "elsewhere", "all NaN", "all zero", "truncated"]
+)
 def test_a_star_without_a_band_has_no_parameters_and_a_flag(damaged, name):
     row = damaged[2][name]
     assert row["quality_flags"] & Flag.INCOMPLETE_BANDS
     assert (row["teff"], row["teff_err"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "detail"),
+    [
+        ("no zero-point", "no zero-point", None),
+        ("zero-point 0", "no zero-point", "0 in the tables, -99 in the header; needed: 10 to 40"),
+        ("elsewhere", "does not cover the star", None),
+        ("all NaN", "no finite pixel", None),
+        ("all zero", "constant image", "every pixel is 0"),
+        ("smaller", "covers too little of the stamp", "covers 44 % of the stamp"),
+    ],
+)
+def test_every_detection_of_a_damaged_band_has_its_reason(damaged, name, reason, detail):
+    rejects = pa.concat_tables([pq.read_table(path) for path in (damaged[0] / "catalogs/stamps_rejects").iterdir()])
+    star = damaged[2][name]["object_id"]
+    rows = [row for row in rejects.to_pylist() if (row["object_id"], row["band"]) == (star, "i")]
+    found = {(row["reason"], row["detail"]) for row in rows if not row["reason"].startswith("cut ")}
+    assert found == {(reason, detail)}
+
+
+def test_a_zero_point_of_the_table_that_cannot_be_gives_way_to_the_header_s(run, damaged):
+    out, _, stars = damaged
+    assert steps_of(out)["stamps"]["other_zero_points"] > 0
+    star = stars["zero-point 0 in the table"]
+    before = column(run.out / "catalog", "object_id", "teff").to_pylist()
+    assert {"object_id": star["object_id"], "teff": star["teff"]} in before
+    assert star["teff"] is not None
 
 
 def test_a_small_stamp_has_missing_pixels(damaged):
@@ -345,12 +469,12 @@ def test_every_damage_is_counted_in_the_reports(run, damaged):
     assert done["written"] == steps["predict"]["rows_in"] == run.done["written"]
     unused = steps["stamps"]["unused"]
     before = run.steps["stamps"]["unused"]
-    for reason in ("no zero-point", "does not cover the star", "unreadable file"):
+    for reason in REASONS:
         assert unused[reason] > before.get(reason, 0), reason
     flags = column(out / "catalog", "quality_flags")["quality_flags"].to_numpy()
     counted = report["flag_counts"]
     for flag in (Flag.INCOMPLETE_BANDS, Flag.MISSING_PIXELS, Flag.SATURATED):
         assert counted[flag.name] == ((flags & int(flag)) != 0).sum() > 0
     page = (out / "report.html").read_text()
-    for reason in ("no zero-point", "does not cover the star", "unreadable file"):
+    for reason in REASONS:
         assert reason in page, "detections that are in no stamp are told by reason"

@@ -17,6 +17,7 @@ from stellarscale.flags import Flag
 from stellarscale.products import acf_reporting
 from stellarscale.products.acf_reporting import held_out_evaluations, report_run, write_acf_report
 from stellarscale.products.acf_sections import (
+    calibration_notes,
     curves_of,
     detections_of,
     gallery_of,
@@ -89,6 +90,17 @@ def test_uncertainties_are_of_the_samples_and_calibrated(run, stored):
     assert all(label in text for label in LABELS)
 
 
+def test_errors_that_few_stars_calibrated_are_told(run):
+    steps = [{"step": "import"}, {"step": "held_out", "calibrated": {"teff": 81, "a": 81, "logg": 0, "fe_h": 500}}]
+    (note,) = calibration_notes(run.job, steps)
+    assert note.startswith("Claimed errors of a, teff: calibrated on 81 stars, fewer than two cells need")
+    stars = run.steps["calibrate errors"]["calibrated"]
+    few = {name for name, n in stars.items() if 0 < n < 2 * run.job.errors.min_stars}
+    assert few, "the run of the tests is one of few stars"
+    notes = [note for note in run.report["notes"] if note.startswith("Claimed errors of ")]
+    assert {name for note in notes for name in note.partition(":")[0][18:].split(", ")} == few
+
+
 def test_maps_need_parallaxes_in_the_output(run, stored):
     assert len(maps_of(run.job, stored).figures) >= 2
     columns = {name: source for name, source in run.job.output.columns.items() if name != "parallax"}
@@ -123,7 +135,8 @@ def test_no_gallery_without_stars_or_ids(run, stored):
 
 def test_held_out_stars_are_those_of_the_test(run, networks):
     found = held_out_evaluations(run.job, run.out / "models", networks)
-    assert [each.model for each in found] == [f"{label} {kind}" for kind in ("ACF", "ACPF") for label in LABELS]
+    kinds = ("with parallax (ACF)", "without parallax (ACPF)")
+    assert [each.model for each in found] == [f"{label} {kind}" for kind in kinds for label in LABELS]
     for each in found:
         assert len(each.predicted) == run.steps["training"]["n_test"]
         assert each.n_train == run.steps["training"]["trained"][each.label]

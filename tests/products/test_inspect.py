@@ -292,3 +292,12 @@ def test_plot_of_an_empty_catalogue(tmp_path):
     assert isinstance(sample_rows(open_stored(tmp_path / "empty")), pa.Table)
     result = call("plot", tmp_path / "empty", "--out", tmp_path / "plots")
     assert result.exit_code in (0, 1)
+
+
+def test_the_table_of_paper_one_is_for_one_product(copy, tmp_path):
+    for file in (copy / "properties", copy / "hats.properties"):
+        if file.exists():
+            file.write_text(file.read_text() + "stellarscale_product=acf\n")
+    error = refused("export", copy, "--paper-table", tmp_path / "t.fits")
+    assert "not for product acf" in error
+    assert not (tmp_path / "t.fits").exists()

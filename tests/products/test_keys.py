@@ -7,7 +7,7 @@ from reference.command_line import call
 
 from stellarscale.config import load_job
 from stellarscale.errors import ConfigError
-from stellarscale.products.keys import job_keys, keys_text, other_products
+from stellarscale.products.keys import job_keys, keys_text, other_products, product_of
 
 
 @pytest.mark.parametrize("product", ["sages", "laspm", "acf"])
@@ -63,6 +63,22 @@ def test_a_key_of_another_product_alone_is_told_with_that_product():
 )
 def test_it_is_said_whose_keys_are_shown_and_that_others_differ(prefix, told):
     assert other_products(prefix) == told
+
+
+@pytest.mark.parametrize(("prefix", "product"), [("network", "acf"), ("training", "sages"), ("no such", "sages")])
+def test_the_only_product_with_such_keys_is_shown(prefix, product):
+    assert product_of(prefix) == product
+
+
+def test_the_command_shows_the_keys_of_that_product():
+    done = call("keys", "network")
+    assert done.stderr.startswith("Keys of the product acf.")
+    assert done.stdout == call("keys", "network", "--product", "acf").stdout
+
+
+def test_the_name_of_a_product_is_no_key():
+    with pytest.raises(ConfigError, match=r"it is a product: keys --product acf\.$"):
+        job_keys("acf")
 
 
 def test_the_command_says_so_where_no_product_is_given():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,18 @@ def test_the_shipped_cuts_take_the_papers_stars_and_every_row_is_counted(on, mat
     names = ("latitude", "flags", "class_star", "ngood", "neighbour", "parallax")
     assert set(step["rejected"]) == set(names)
     assert verify(out, deep=True).problems == ()
+
+
+def test_the_console_is_told_which_cuts_left_stars_out(on, matched, tmp_path, caplog):
+    steps: list = []
+    with caplog.at_level(logging.INFO, "stellarscale.products.selection"):
+        select_stars(on, shipped(strata=None), matched, tmp_path / "out", steps)
+    (told,) = [record.message for record in caplog.records]
+    lost = steps[0]["rejected"]
+    assert told.startswith(f"select stars: {steps[0]['written']:,} of {N:,} stars; left out by cuts")
+    counts = dict(part.split(" ") for part in told.rpartition(": ")[2].split(", "))
+    assert {name: int(number) for name, number in counts.items()} == lost
+    assert list(counts.values()) == [str(n) for n in sorted(lost.values(), reverse=True)]
 
 
 def test_the_low_quality_sample_of_section_5_4(on, matched, table, tmp_path):

@@ -150,7 +150,7 @@ def test_figures_have_the_decimals_that_the_scatter_needs():
     truth = np.linspace(0, 1, 101)
     shifted = Evaluation("x", "logg", "dex", "labels", truth + np.linspace(-0.5, 0.5, 101) - 1e-6, truth)
     told = plot_label_panels([shifted]).axes[0].texts[0].get_text().splitlines()
-    assert told == ["n = 101", "median 0.000", "robust σ 0.371", "std 0.292"]
+    assert told == ["n = 101   median 0.000", "robust σ 0.371   std 0.292"]
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, POINTS + 500])
@@ -172,6 +172,23 @@ def test_uncertainty_with_its_parabola():
     section = uncertainty_section({"standard deviation": shown})
     assert section.numbers["standard deviation"]["logg"]["n"] == 497
     assert uncertainty_section({"none": []}) is None
+
+
+def test_stars_with_one_error_are_points_that_no_line_hides():
+    stars = population()["teff"]
+    flat = Uncertainty("teff", "K", stars, np.linspace(300.3, 300.5, len(stars)))
+    (line,) = plot_uncertainties([flat]).axes[0].lines
+    assert (line.get_marker(), line.get_linestyle()) == ("o", "None")
+    assert len(line.get_xdata()) == len(stars)
+
+
+def test_figures_stand_above_the_axes():
+    axes = plot_label_panels([evaluation()]).axes[0]
+    axes.figure.canvas.draw()
+    figures, title = axes.texts[0].get_window_extent(), axes._left_title.get_window_extent()
+    assert axes.get_window_extent().y1 < figures.y0
+    assert figures.y1 < title.y0
+    assert title.y1 < axes.figure.bbox.y1
 
 
 def test_training_curves_of_records():

@@ -17,7 +17,7 @@ from stellarscale.report.content import (
     ReportContent,
     SampleStars,
 )
-from stellarscale.report.coverage import coverage_rows, novelty_row
+from stellarscale.report.coverage import coverage_rows, novelty_row, share_range
 from stellarscale.report.numbers import class_rows, cluster_row, numbers_json, sample_rows, summarise, trend_rows
 from stellarscale.report.page import render
 from stellarscale.report.plots_clusters import plot_cluster
@@ -196,6 +196,22 @@ def test_bright_stars_are_at_the_top():
     assert drawn.axes[0].yaxis_inverted()
     assert drawn.axes[1].yaxis_inverted()
     assert plot_cluster(cluster(), "bp_rp_0", "g_mag").axes[1].yaxis_inverted()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.68, 1.0])
+def test_the_range_of_a_share_is_that_of_the_binomial(share):
+    low, high = share_range(share, 20)
+    assert 0 <= low <= share <= high <= 1
+    assert low < high
+    for edge in {low, high} - {0.0, 1.0}:  # one sigma of a true share at the edge reaches the one found
+        assert abs(share - edge) == pytest.approx(np.sqrt(edge * (1 - edge) / 20))
+    assert np.diff(share_range(share, 20000)) < 0.05 * (high - low)
+
+
+def test_the_coverage_has_bars():
+    axes = plot_coverage(coverage_rows(evaluation()), "g_0").axes[0]
+    assert len(axes.collections) == 2, "bars of the 68 and of the 95 % intervals"
+    assert {line.get_marker() for line in axes.lines} >= {"o", "s"}
 
 
 def test_coverage_needs_bins_with_errors():

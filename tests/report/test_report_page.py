@@ -13,9 +13,17 @@ import pytest
 
 from stellarscale.report import page
 from stellarscale.report.content import Evaluation, Importance, ReportContent, SkyCounts, StepRow
-from stellarscale.report.labels import short
+from stellarscale.report.labels import (
+    magnitude_in_text,
+    model_in_plot,
+    model_in_text,
+    model_on_page,
+    reference_name,
+    short,
+)
 from stellarscale.report.numbers import summarise
 from stellarscale.report.page import render, write_report
+from stellarscale.report.tables import flag_rows
 
 SECTIONS = ("summary", "steps", "evaluation", "importances", "stars", "sky", "flags", "reproduce")
 EVIL = '<script>alert("x")</script>'
@@ -132,6 +140,36 @@ def test_every_number_is_there(html, content):
     missing = [number for number in shown if number not in text]
     assert missing == []
     assert "0.500 %" in text  # 4500 of 900000
+
+
+def test_flags_that_no_row_has_fold_away():
+    html = flag_rows({"BLEND": 3, "OUT_OF_RANGE": 0, "MISSING_PIXELS": 0}, 300)
+    shown, folded = html.split("<details>")
+    assert ("BLEND" in shown, "1.00 %" in shown) == (True, True)
+    assert folded.startswith("<summary>2 flags that no row has</summary>")
+    assert ("OUT_OF_RANGE" in folded, "BLEND" in folded) == (True, False)
+    assert "<details>" not in flag_rows({"BLEND": 3}, 300)
+    assert flag_rows({"BLEND": 0}, 300).startswith("<p>No row has a flag.</p>")
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (model_on_page("fe_h dwarf"), "[Fe/H] dwarf"),
+        (model_on_page("<b> all"), "&lt;b&gt; all"),
+        (model_in_text("logg"), "log g"),
+        (model_in_text("forest of all"), "forest of all"),
+        (model_in_plot("teff giant"), r"$T_{\rm eff}$ giant"),
+        (model_in_plot("$a$ giant"), r"\$a\$ giant"),
+        (reference_name("lsp3"), "LSP3"),
+        (reference_name("held-out labels"), "held-out labels"),
+        (magnitude_in_text("smss_g_mag"), "SkyMapper g"),
+        (magnitude_in_text("g_mag"), "G"),
+        (magnitude_in_text("snr"), "snr"),
+    ],
+)
+def test_names_are_those_of_the_field(found, expected):
+    assert found == expected
 
 
 def test_what_another_run_made_takes_no_time_of_this_one():
