@@ -17,6 +17,9 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what goes wrong becomes a message and an exit code, never a traceback."""
+        from stellarscale.products.leaving import begin, leave_interrupted
+
+        begin()
         try:
             return super().invoke(ctx)
         except StellarscaleError as error:
@@ -24,8 +27,6 @@ class _Group(click.Group):
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("Interrupted: what is finished is kept; the same command goes on from there.", err=True)
-            from stellarscale.products.leaving import leave_interrupted
-
             leave_interrupted()
             sys.exit(130)
         except OSError as error:

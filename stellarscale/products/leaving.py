@@ -1,11 +1,16 @@
-"""The end of a process whose user interrupted it."""
+"""Where a command begins, and the end of a process whose user interrupted it."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from stellarscale.models.stopping import stop_is_asked
+from stellarscale.models.stopping import allow_work, stop_is_asked
+
+
+def begin() -> None:
+    """Forget the interrupt of an earlier command in the same process, which would end it at this one's."""
+    allow_work()
 
 
 def leave_interrupted() -> None:

@@ -2,7 +2,9 @@
 
 The mock's truth says how much light of other stars each star has within 5 arcsec. Test stars of the run are looked at
 all together, with a neighbour within 15 arcsec, and with more than a given share of others' light. Forests learn from
-the training stars of the run, with magnitudes, or magnitudes and colours, and with the parallax or without.
+the training stars of the run, with magnitudes, or magnitudes and colours, and with the parallax or without. The scatter
+of each network over that of the forest on magnitudes, with the parallax where the network has it, is told with its 95 %
+interval from 1,000 draws of the stars.
 """
 
 from __future__ import annotations
@@ -43,12 +45,18 @@ def main(argv: list[str] | None = None) -> int:
         "contaminated": test & (stars["contamination"] > options.share).to_numpy(),
     }
     for label in labels:
-        for name, predicted in networks(options.run / "models", len(stars), label).items():
-            tell(name, label, predicted - stars[label].to_numpy(), groups)
+        found = networks(options.run / "models", len(stars), label)
+        residuals = {name: predicted - stars[label].to_numpy() for name, predicted in found.items()}
+        for name in residuals:
+            tell(name, label, residuals[name], groups)
         for name, x in inputs.items():
             known = ((stars["split"] == TRAIN) & stars[label].notna()).to_numpy()
             forest = RandomForestRegressor(200, min_samples_leaf=2, random_state=0).fit(x[known], stars[label][known])
-            tell(f"forest, {name}", label, forest.predict(x) - stars[label].to_numpy(), groups)
+            residuals[f"forest, {name}"] = forest.predict(x) - stars[label].to_numpy()
+            tell(f"forest, {name}", label, residuals[f"forest, {name}"], groups)
+        for name in found:
+            peer = f"forest, {'magnitudes' if name.endswith('_no_parallax') else 'magnitudes and parallax'}"
+            compare(name, peer, label, residuals, groups)
     return 0
 
 
@@ -84,6 +92,21 @@ def tell(method: str, label: str, residual: np.ndarray, groups: dict[str, np.nda
     """One line: the scatter of the residuals in each group."""
     sigmas = {name: round(robust_sigma(residual[mask & np.isfinite(residual)]), 4) for name, mask in groups.items()}
     print(json.dumps({"method": method, "label": label, **sigmas}), flush=True)
+
+
+def compare(
+    method: str, peer: str, label: str, residuals: dict[str, np.ndarray], groups: dict[str, np.ndarray]
+) -> None:
+    """One line: scatter of a method over that of another, and the interval that 95 % of the draws of stars are in."""
+    generator, told = np.random.default_rng(0), {}
+    one, other = residuals[method], residuals[peer]
+    for name, mask in groups.items():
+        rows = np.flatnonzero(mask & np.isfinite(one) & np.isfinite(other))
+        drawn = (generator.choice(rows, len(rows)) for _ in range(1000))
+        ratios = [robust_sigma(one[draw]) / robust_sigma(other[draw]) for draw in drawn]
+        ratio = robust_sigma(one[rows]) / robust_sigma(other[rows])
+        told[name] = [round(float(each), 3) for each in (ratio, *np.percentile(ratios, [2.5, 97.5]))]
+    print(json.dumps({"method": method, "over": peer, "label": label, **told}), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from stellarscale.cli import main
 from stellarscale.engine.interrupt import task_at_work, tasks_at_work
-from stellarscale.models.stopping import StoppedError, allow_work, ask_to_stop
+from stellarscale.models.stopping import StoppedError, allow_work, ask_to_stop, stop_is_asked
 
 SCRIPT = """
 import signal, sys, time
@@ -114,3 +116,12 @@ def test_tasks_of_all_threads_count():
     for thread in threads:
         thread.join()
     assert tasks_at_work() == 0
+
+
+def test_a_new_command_forgets_the_interrupt_of_an_earlier_one():
+    ask_to_stop()
+    try:
+        assert CliRunner().invoke(main, ["keys", "seed"]).exit_code == 0
+        assert not stop_is_asked()
+    finally:
+        allow_work()
