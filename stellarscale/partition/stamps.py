@@ -120,6 +120,7 @@ class _Made:
         self.used = self.full_wcs = self.other_zero_points = 0
 
     def add(self, number: int, star: StarStamp) -> None:
+        """Take in the stamp of the star in a row of the table, and what was left out of it."""
         if star.pixels is not None and star.coverage is not None:
             self.pixels[number], self.coverage[number], self.null[number] = star.pixels, star.coverage, False
         self.counts[number], self.flags[number] = star.counts, star.flags

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from reference.command_line import import_both, write_files
+from reference.mock_acf import finished_run, one_core
 from reference.mock_m_sky import MRun, run_m_sky, write_m_sky
 
 from stellarscale.config import load_job
@@ -69,3 +70,16 @@ def no_report():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stellarscale.products.laspm_reporting.report_run", lambda job, out, steps: {})
         yield
+
+
+@pytest.fixture(scope="module")
+def acf_one_core():
+    """Networks of tests this small gain nothing from more."""
+    with one_core():
+        yield
+
+
+@pytest.fixture(scope="module")
+def acf_run(acf_one_core):
+    """The run of the small acf mock that all tests share; none may change it."""
+    return finished_run()

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from reference.command_line import call, summary
-from reference.mock_acf import LABELS, acf_job, acf_mock, column, digests, finished_run, one_core, receipts, steps_of
+from reference.mock_acf import LABELS, acf_job, acf_mock, column, digests, receipts, steps_of
 
 from stellarscale.catalog.reader import open_stored
 from stellarscale.catalog.verify import verify
@@ -30,22 +30,12 @@ SECTIONS = (
     "image_stamps", "image_sample", "image_training", "image_residuals", "image_uncertainty", "image_methods",
     "image_maps", "image_gallery", "planned",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_core():
-    with one_core():
-        yield
+pytestmark = pytest.mark.usefixtures("acf_one_core")
 
 
 @pytest.fixture(scope="module")
-def run():
-    return finished_run()
-
-
-@pytest.fixture(scope="module")
-def catalog(run) -> pa.Table:
-    return column(run.out / "catalog", *open_stored(run.out / "catalog").schema.names)
+def catalog(acf_run) -> pa.Table:
+    return column(acf_run.out / "catalog", *open_stored(acf_run.out / "catalog").schema.names)
 
 
 def numbers(table, name):
@@ -55,8 +45,8 @@ def numbers(table, name):
 # ---- rows
 
 
-def test_every_row_of_a_step_is_written_or_rejected(run):
-    steps = run.steps
+def test_every_row_of_a_step_is_written_or_rejected(acf_run):
+    steps = acf_run.steps
     for name, step in steps.items():
         lost = step.get("rejected") or 0
         if name != "compare methods" and "crossmatch" not in step["step"]:
@@ -71,20 +61,20 @@ def test_every_row_of_a_step_is_written_or_rejected(run):
         ("stamps of labelled stars", "training"),
     ):
         assert steps[after]["rows_in"] == steps[before]["written"], after
-    assert run.done["rows_in"] == steps["select stars"]["rows_in"]
-    assert run.done["written"] == steps["predict"]["written"] == open_stored(run.out / "catalog").num_rows
+    assert acf_run.done["rows_in"] == steps["select stars"]["rows_in"]
+    assert acf_run.done["written"] == steps["predict"]["written"] == open_stored(acf_run.out / "catalog").num_rows
 
 
-def test_the_stars_of_the_catalogue_are_those_selected(run, catalog):
-    selected = column(run.out / "catalogs" / "selected", "object_id", "sample_quality")
+def test_the_stars_of_the_catalogue_are_those_selected(acf_run, catalog):
+    selected = column(acf_run.out / "catalogs" / "selected", "object_id", "sample_quality")
     assert catalog["object_id"].equals(selected["object_id"])
     assert catalog["sample_quality"].equals(selected["sample_quality"])
     assert set(catalog["sample_quality"].to_pylist()) == {"high", "low"}
-    assert not verify(run.out / "catalog").problems
+    assert not verify(acf_run.out / "catalog").problems
 
 
-def test_every_detection_is_in_a_stamp_or_has_a_reason_not_to_be(run):
-    step, stamps = run.steps["stamps"], run.out / "catalogs" / "stamps"
+def test_every_detection_is_in_a_stamp_or_has_a_reason_not_to_be(acf_run):
+    step, stamps = acf_run.steps["stamps"], acf_run.out / "catalogs" / "stamps"
     counts = column(stamps, *(f"n_detections_{band}" for band in "uvgriz"))
     assert sum(int(numbers(counts, name).sum()) for name in counts.column_names) == step["used"]
     folder = stamps.with_name("stamps_rejects")
@@ -93,26 +83,26 @@ def test_every_detection_is_in_a_stamp_or_has_a_reason_not_to_be(run):
     reasons = dict(zip(*np.unique(rejects["reason"].to_numpy(zero_copy_only=False), return_counts=True), strict=True))
     assert reasons == step["unused"]
     ids = set(column(stamps, "object_id")["object_id"].to_pylist())
-    detections = column(run.out / "catalogs" / "detections", "object_id")["object_id"].to_pylist()
+    detections = column(acf_run.out / "catalogs" / "detections", "object_id")["object_id"].to_pylist()
     assert sum(each in ids for each in detections) == step["used"] + rejects.num_rows
 
 
-def test_the_training_set_is_split_as_the_job_says(run):
-    table = pq.read_table(run.out / "training" / "table.parquet")
-    step = run.steps["training"]
+def test_the_training_set_is_split_as_the_job_says(acf_run):
+    table = pq.read_table(acf_run.out / "training" / "table.parquet")
+    step = acf_run.steps["training"]
     assert np.bincount(table["split"].to_numpy()).tolist() == [step["n_train"], step["n_validation"], step["n_test"]]
-    stamps = np.load(run.out / "training" / "stamps.npy", mmap_mode="r")
+    stamps = np.load(acf_run.out / "training" / "stamps.npy", mmap_mode="r")
     assert stamps.shape == (step["written"], 6, 24, 24)
-    assert run.steps["train"]["models"] == ["joint", "joint_no_parallax"]
+    assert acf_run.steps["train"]["models"] == ["joint", "joint_no_parallax"]
 
 
 # ---- the value-added catalogue
 
 
-def test_columns_have_the_units_and_descriptions_of_the_product(run, catalog):
+def test_columns_have_the_units_and_descriptions_of_the_product(acf_run, catalog):
     described = load_product("acf").columns
     predicted = [f"{label}{ending}" for label in LABELS for ending in ENDINGS]
-    assert catalog.schema.names == ["_healpix_29", *run.job.output.columns, *predicted, "quality_flags"]
+    assert catalog.schema.names == ["_healpix_29", *acf_run.job.output.columns, *predicted, "quality_flags"]
     for name in (*predicted, "quality_flags"):
         field, about = catalog.schema.field(name), described[name]
         metadata = {key.decode(): value.decode() for key, value in field.metadata.items()}
@@ -124,9 +114,9 @@ def test_columns_have_the_units_and_descriptions_of_the_product(run, catalog):
     assert STAMP not in catalog.schema.names
 
 
-def test_astropy_reads_units_and_ucds_from_the_parquet_files(run):
+def test_astropy_reads_units_and_ucds_from_the_parquet_files(acf_run):
     votable = pytest.importorskip("astropy.io.votable")
-    path = next(iter((run.out / "catalog" / "dataset").rglob("Npix=*.parquet")))
+    path = next(iter((acf_run.out / "catalog" / "dataset").rglob("Npix=*.parquet")))
     text = pq.read_schema(path).metadata[b"IVOA.VOTable-Parquet.content"]
     fields = {field.name: field for field in votable.parse(BytesIO(text)).get_first_table().fields}
     assert str(fields["teff"].unit) == str(fields["teff_err95"].unit) == "K"
@@ -136,9 +126,9 @@ def test_astropy_reads_units_and_ucds_from_the_parquet_files(run):
     assert str(fields["parallax"].unit) == "mas"
 
 
-def test_hats_calls_the_catalogue_valid(run):
+def test_hats_calls_the_catalogue_valid(acf_run):
     validation = pytest.importorskip("hats.io.validation")
-    for path in (run.out / "catalog", run.out / "catalogs" / "stamps"):
+    for path in (acf_run.out / "catalog", acf_run.out / "catalogs" / "stamps"):
         assert validation.is_valid_catalog(path, strict=True)
 
 
@@ -155,62 +145,64 @@ def test_stars_with_a_stamp_have_parameters_and_others_a_flag(catalog):
         assert (err95 > err).all()
 
 
-def test_flags_are_those_of_the_stamps_and_of_the_limits(run, catalog):
-    stamps = column(run.out / "catalogs" / "stamps", "quality_flags")["quality_flags"].to_numpy()
+def test_flags_are_those_of_the_stamps_and_of_the_limits(acf_run, catalog):
+    stamps = column(acf_run.out / "catalogs" / "stamps", "quality_flags")["quality_flags"].to_numpy()
     flags = catalog["quality_flags"].to_numpy()
     assert ((flags & stamps) == stamps).all()
-    for label, (low, high) in run.job.limits.items():
+    for label, (low, high) in acf_run.job.limits.items():
         value = numbers(catalog, label)
         outside = (value < (low if low is not None else -np.inf)) | (value > (high if high is not None else np.inf))
         assert np.array_equal((flags & int(Flag[f"OUTSIDE_{label.upper()}_RANGE"])) != 0, outside)
 
 
-def test_the_catalogue_says_which_networks_and_settings_made_it(run):
-    extra = open_stored(run.out / "catalog").properties.extra
+def test_the_catalogue_says_which_networks_and_settings_made_it(acf_run):
+    extra = open_stored(acf_run.out / "catalog").properties.extra
     told = {key.removeprefix("stellarscale_"): value for key, value in extra.items()}
-    model, _ = load_image_model(run.out / "models" / "joint.safetensors", expect_digest=told["model_digest_joint"])
+    model, _ = load_image_model(acf_run.out / "models" / "joint.safetensors", expect_digest=told["model_digest_joint"])
     assert model.labels == tuple(LABELS)
-    assert model.stamps == format_of(open_stored(run.out / "catalogs" / "stamps").schema)
+    assert model.stamps == format_of(open_stored(acf_run.out / "catalogs" / "stamps").schema)
     assert "model_digest_joint_no_parallax" not in told, "it is there for the comparison"
     assert (told["product"], told["id"]) == ("acf", "object_id")
-    assert run.report["digests"]["job"] == told["job_digest"]
-    assert run.report["digests"]["network joint"] == told["model_digest_joint"]
+    assert acf_run.report["digests"]["job"] == told["job_digest"]
+    assert acf_run.report["digests"]["network joint"] == told["model_digest_joint"]
 
 
-def test_no_pickle_is_left_by_a_run(run):
-    assert not [path for path in run.out.rglob("*") if path.suffix in {".pkl", ".pt", ".pth", ".joblib"}]
-    assert not [path for path in run.out.rglob("*") if "stellarscale-part" in path.name or "checkpoint" in path.name]
+def test_no_pickle_is_left_by_a_run(acf_run):
+    assert not [path for path in acf_run.out.rglob("*") if path.suffix in {".pkl", ".pt", ".pth", ".joblib"}]
+    assert not [
+        path for path in acf_run.out.rglob("*") if "stellarscale-part" in path.name or "checkpoint" in path.name
+    ]
 
 
 # ---- the report
 
 
-def test_the_report_has_every_section(run):
-    report, page = run.report, (run.out / "report.html").read_text()
+def test_the_report_has_every_section(acf_run):
+    report, page = acf_run.report, (acf_run.out / "report.html").read_text()
     for section in SECTIONS:
         assert report[section], section
         assert f'id="{section}"' in page, section
     assert page.count("<img") >= 20
     assert "No model tells" not in page
-    assert [step["name"] for step in report["steps"]] == list(run.steps)
+    assert [step["name"] for step in report["steps"]] == list(acf_run.steps)
 
 
-def test_evaluations_are_with_held_out_stars_truth_and_other_catalogues(run):
-    told = {(each["model"], each["against"]): each["n"] for each in run.done["evaluations"]}
-    n_test, known = run.steps["training"]["n_test"], sum(run.steps["predict"][key] for key in ("written",))
+def test_evaluations_are_with_held_out_stars_truth_and_other_catalogues(acf_run):
+    told = {(each["model"], each["against"]): each["n"] for each in acf_run.done["evaluations"]}
+    n_test, known = acf_run.steps["training"]["n_test"], sum(acf_run.steps["predict"][key] for key in ("written",))
     for label in LABELS:
         assert told[f"{label} with parallax (ACF)", "held-out labels"] == n_test
         assert told[f"{label} without parallax (ACPF)", "held-out labels"] == n_test
         assert 0.9 * known < told[f"{label} catalogue", "truth"] <= known
         for survey in ("apogee", "lsp3"):
-            matched = run.steps[f"compare with {survey}"]["written"]
+            matched = acf_run.steps[f"compare with {survey}"]["written"]
             assert 0.8 * matched < told[label, survey] <= matched, "but for stars without a parameter"
 
 
-def test_the_report_is_written_again_from_what_is_there(run, tmp_path):
-    before = run.report
+def test_the_report_is_written_again_from_what_is_there(acf_run, tmp_path):
+    before = acf_run.report
     copy = tmp_path / "run"
-    shutil.copytree(run.out, copy)
+    shutil.copytree(acf_run.out, copy)
     (copy / "report.json").unlink()
     told = summary("report", copy)
     assert Path(told["report"]) == copy / "report.html"
@@ -224,31 +216,33 @@ def test_the_report_is_written_again_from_what_is_there(run, tmp_path):
 
 
 @pytest.fixture
-def put_back(run):
+def put_back(acf_run):
     """What another run writes again, as it was."""
-    files = {run.out / name: (run.out / name).read_bytes() for name in ("steps.json", "report.json", "report.html")}
+    files = {
+        acf_run.out / name: (acf_run.out / name).read_bytes() for name in ("steps.json", "report.json", "report.html")
+    }
     yield
     for path, content in files.items():
         path.write_bytes(content)
 
 
 @pytest.mark.usefixtures("put_back")
-def test_a_second_run_does_nothing_anew(run):
-    before, bytes_before, steps = receipts(run.out), digests(run.out / "catalog"), run.steps
-    planned = run.report["planned"]
-    done = acf.run(run.job, cluster="threads:2")
-    again = steps_of(run.out)
+def test_a_second_run_does_nothing_anew(acf_run):
+    before, bytes_before, steps = receipts(acf_run.out), digests(acf_run.out / "catalog"), acf_run.steps
+    planned = acf_run.report["planned"]
+    done = acf.run(acf_run.job, cluster="threads:2")
+    again = steps_of(acf_run.out)
     assert list(again) == list(steps)
     assert {name: step.get("resumed") for name, step in again.items()} == dict.fromkeys(steps, True)
-    assert receipts(run.out) == before
-    assert digests(run.out / "catalog") == bytes_before
-    assert done["evaluations"] == run.done["evaluations"]
-    assert run.report["planned"] == planned, "times of an earlier run are told by its receipts"
+    assert receipts(acf_run.out) == before
+    assert digests(acf_run.out / "catalog") == bytes_before
+    assert done["evaluations"] == acf_run.done["evaluations"]
+    assert acf_run.report["planned"] == planned, "times of an earlier run are told by its receipts"
 
 
-def test_a_subset_is_that_part_of_the_whole(run, catalog, tmp_path, monkeypatch):
+def test_a_subset_is_that_part_of_the_whole(acf_run, catalog, tmp_path, monkeypatch):
     monkeypatch.setattr("stellarscale.products.acf_reporting.report_run", lambda *content: {})
-    job = acf_job(tmp_path / "part", *run.given)
+    job = acf_job(tmp_path / "part", *acf_run.given)
     ra, dec = (float(catalog[name][catalog.num_rows // 2].as_py()) for name in ("ra", "dec"))
     subset = f"cone:{ra:.4f},{dec:.4f},2"
     done = acf.run(job, cluster="threads:2", subset=subset)
@@ -257,21 +251,21 @@ def test_a_subset_is_that_part_of_the_whole(run, catalog, tmp_path, monkeypatch)
     whole = {row["object_id"]: row for row in catalog.select(["object_id", "teff", "logg_std"]).to_pylist()}
     assert all(whole[row["object_id"]] == row for row in part)
     steps = steps_of(tmp_path / "part")
-    assert steps["select stars"]["rows_in"] < run.steps["select stars"]["rows_in"]
+    assert steps["select stars"]["rows_in"] < acf_run.steps["select stars"]["rows_in"]
     with pytest.raises(RunError, match="subset"):
         acf.run(job, cluster="threads:1")
 
 
-def test_a_dry_run_says_what_would_be_done_and_does_nothing(run, tmp_path):
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(acf_run, tmp_path):
     told = summary("run", "acf_mock", "--dry-run", "--set", f"data={acf_mock().folder}", "--set", f"out={tmp_path}/out")
     assert (told["job"], told["match"], told["labels"]) == ("acf_mock", "master x gaia", "galah")
-    assert set(told["inputs"]) == set(run.job.used_catalogs)
+    assert set(told["inputs"]) == set(acf_run.job.used_catalogs)
     assert "px, bands u v g r i z" in told["stamps"]
     assert not (tmp_path / "out").exists()
 
 
-def test_the_status_of_the_run_lists_its_steps(run):
-    result = call("status", run.out)
+def test_the_status_of_the_run_lists_its_steps(acf_run):
+    result = call("status", acf_run.out)
     assert result.exit_code == 0
     for name in (
         "catalogs/stamps",
@@ -296,7 +290,7 @@ def test_keys_of_the_product_say_what_they_mean():
         assert name in text
 
 
-def test_the_plan_of_a_job_without_faults_warns_of_nothing(run, caplog):
+def test_the_plan_of_a_job_without_faults_warns_of_nothing(acf_run, caplog):
     with caplog.at_level(logging.WARNING):
-        acf.plan(run.job)
+        acf.plan(acf_run.job)
     assert not caplog.records
