@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from reference.command_line import import_both, write_files
-from reference.mock_acf import finished_run, one_core
 from reference.mock_m_sky import MRun, run_m_sky, write_m_sky
 
 from stellarscale.config import load_job
@@ -75,6 +74,8 @@ def no_report():
 @pytest.fixture(scope="module")
 def acf_one_core():
     """Networks of tests this small gain nothing from more."""
+    from reference.mock_acf import one_core  # here, because the other products' tests do without torch
+
     with one_core():
         yield
 
@@ -82,4 +83,6 @@ def acf_one_core():
 @pytest.fixture(scope="module")
 def acf_run(acf_one_core):
     """The run of the small acf mock that all tests share; none may change it."""
+    from reference.mock_acf import finished_run
+
     return finished_run()
